@@ -1,0 +1,3 @@
+//! `docker-credential-aliyun`, thin over its library.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `smartbuild`, thin over its library.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The whole program against real engines and real registries, on the rig that `tests/run.sh` starts.
