@@ -5,6 +5,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 /// What an image runs on.
 ///
 /// Always in normal form: `x86_64` reads as `amd64`, `aarch64` as `arm64`, and the variants that
@@ -93,6 +95,19 @@ impl FromStr for Platform {
             [os, architecture, variant] => Ok(Self::normal(os, architecture, Some(variant))),
             _ => Err(invalid()),
         }
+    }
+}
+
+impl Serialize for Platform {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Platform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
     }
 }
 

@@ -1,5 +1,264 @@
-//! The typed inputs of an image, their canonical encoding, and the key that digests them.
+//! The typed inputs of an image, their canonical encoding, the key that digests them, and what
+//! differs between two of them.
+//!
+//! Knows what an image can depend on and how that is written down; must not know where any of it
+//! came from: values in, values out, no I/O.
+//!
+//! [`Inputs`] is what is digested, what `smartbuild inputs` prints and what a registry keeps as the
+//! record beside the image. Lines and sizes are carried for people and are not in the key.
 
+mod difference;
+mod encode;
 mod key;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+pub use difference::Difference;
 pub use key::{InvalidKey, Key};
+
+use crate::{platform::Platform, registry::Digest};
+
+/// Everything that a target image depends on.
+///
+/// Order matters where it matters to the image (stages, instructions); everywhere else the
+/// collections are sorted, so that two machines write the same list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// What the image is built for, sorted.
+    pub platforms: Vec<Platform>,
+    /// The stages that the target reaches, in the order of the file.
+    pub stages: Vec<Stage>,
+    /// Build arguments that those stages declare or use, with the value in force.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, Option<String>>,
+    /// Images of other repositories that those stages start from, copy from or mount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+    /// Files of the build context that those stages select.
+    pub context: Vec<Entry>,
+    /// The same for every named context (`--build-context NAME=PATH`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contexts: BTreeMap<String, Vec<Entry>>,
+    /// What the build fetches from elsewhere (`ADD https://…`, git).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<Remote>,
+    /// Identifiers of the secrets and ssh agents that those stages mount; never their values.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
+    /// Labels that the command line sets on the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Options of the build that can change the image: `network`, `add-host`, `shm-size`, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// The period that `--refresh` puts the build into: `2026-W48`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<String>,
+}
+
+/// One stage of the Dockerfile, in canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Its name, or its number where it has none.
+    pub name: String,
+    /// Its instructions, `FROM` first.
+    pub instructions: Vec<Instruction>,
+}
+
+/// One instruction in canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction {
+    /// The line of the Dockerfile that it starts on, from 1. Not in the key.
+    pub line: usize,
+    /// Name, flags and arguments, without comments and formatting.
+    pub text: String,
+}
+
+/// An image that the build reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Image {
+    /// As the Dockerfile names it, after expansion.
+    pub name: String,
+    /// The platform it is used at, where that is not the target's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// What it was found to be.
+    #[serde(flatten)]
+    pub identity: ImageIdentity,
+}
+
+/// What makes an image that one and no other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageIdentity {
+    /// The digest of its manifest or index in the registry.
+    Digest(Digest),
+    /// The identifier in the engine's store of an image that no registry has.
+    EngineId(Digest),
+    /// Its name alone: the user decides when it moves (`--base-policy tag`).
+    NameOnly,
+}
+
+/// A file, directory or link of a build context.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Path relative to the context, `/`-separated.
+    #[serde(with = "path")]
+    pub path: Vec<u8>,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Permission bits, as the engine is served them.
+    #[serde(with = "octal")]
+    pub mode: u32,
+}
+
+/// What an [`Entry`] is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Digest of its content.
+        digest: Digest,
+        /// Its length in bytes. Not in the key, since the digest implies it.
+        size: u64,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// Its text, which is not followed here.
+        #[serde(with = "path")]
+        target: Vec<u8>,
+    },
+}
+
+/// Something that the build fetches from outside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Remote {
+    /// Where it is.
+    pub url: String,
+    /// What pins it: a checksum, an `ETag`, a commit.
+    pub identity: String,
+}
+
+impl Inputs {
+    /// The key of these inputs.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        encode::key(self)
+    }
+
+    /// How many files, links and directories the key covers.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.context.len() + self.contexts.values().map(Vec::len).sum::<usize>()
+    }
+}
+
+/// Paths in JSON: text where they are UTF-8, which is nearly always, else `{"hex": "…"}`.
+mod path {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Path {
+        Text(String),
+        Bytes { hex: String },
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(path) {
+            Ok(text) => text.serialize(serializer),
+            Err(_) => Path::Bytes { hex: hex::encode(path) }.serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        match Path::deserialize(deserializer)? {
+            Path::Text(text) => Ok(text.into_bytes()),
+            Path::Bytes { hex } => hex::decode(hex).map_err(de::Error::custom),
+        }
+    }
+}
+
+/// Modes in JSON, as people write them: `"0755"`.
+mod octal {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+    pub(super) fn serialize<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{mode:04o}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        match u32::from_str_radix(&text, 8) {
+            Ok(mode) if mode <= 0o7777 => Ok(mode),
+            _ => Err(de::Error::custom(format_args!("`{text}` is not a mode"))),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// One of everything.
+    pub(crate) fn sample() -> Inputs {
+        Inputs {
+            platforms: vec!["linux/amd64".parse().unwrap()],
+            stages: vec![Stage {
+                name: "0".into(),
+                instructions: vec![
+                    Instruction { line: 1, text: "FROM alpine:3".into() },
+                    Instruction { line: 4, text: "COPY a b/ /x/".into() },
+                ],
+            }],
+            arguments: [("VERSION".to_owned(), Some("1".to_owned())), ("DEBUG".to_owned(), None)]
+                .into(),
+            images: vec![Image {
+                name: "alpine:3".into(),
+                platform: None,
+                identity: ImageIdentity::Digest(Digest::of(b"alpine")),
+            }],
+            context: vec![
+                Entry {
+                    path: b"a".to_vec(),
+                    kind: Kind::File { digest: Digest::of(b"hello"), size: 5 },
+                    mode: 0o644,
+                },
+                Entry { path: b"b".to_vec(), kind: Kind::Directory, mode: 0o755 },
+                Entry {
+                    path: b"b/\xff".to_vec(),
+                    kind: Kind::Symlink { target: b"../a".to_vec() },
+                    mode: 0o777,
+                },
+            ],
+            contexts: [("assets".to_owned(), vec![])].into(),
+            remotes: vec![Remote {
+                url: "https://e.example/x.tgz".into(),
+                identity: "etag:\"1\"".into(),
+            }],
+            secrets: ["npm".to_owned()].into(),
+            labels: [("team".to_owned(), "infra".to_owned())].into(),
+            options: [("network".to_owned(), "none".to_owned())].into(),
+            period: Some("2026-W48".into()),
+        }
+    }
+
+    #[test]
+    fn inputs_read_back_from_json_are_the_same_and_have_the_same_key() {
+        let inputs = sample();
+        let json = serde_json::to_string_pretty(&inputs).unwrap();
+        let back: Inputs = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, inputs);
+        assert_eq!(back.key(), inputs.key());
+        assert!(json.contains(r#""path": "a""#) && json.contains(r#""hex": "622fff""#), "{json}");
+    }
+}

@@ -42,13 +42,19 @@ impl Digest {
         }
     }
 
+    /// The value itself.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        match self {
+            Self::Sha256(value) => value,
+            Self::Sha512(value) => value.as_slice(),
+        }
+    }
+
     /// The hexadecimal digits after the colon.
     #[must_use]
     pub fn hex(&self) -> String {
-        match self {
-            Self::Sha256(value) => hex::encode(value),
-            Self::Sha512(value) => hex::encode(value.as_slice()),
-        }
+        hex::encode(self.value())
     }
 
     /// The first twelve digits, enough for a person to tell two digests apart.
