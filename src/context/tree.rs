@@ -240,6 +240,15 @@ impl Tree {
     }
 }
 
+/// Two trees are the same when they have the same entries, whatever it cost to find them.
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries().eq(other.entries())
+    }
+}
+
+impl Eq for Tree {}
+
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.entries()).finish()

@@ -7,7 +7,8 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Entry, Image, ImageIdentity, Inputs, Kind, Stage};
+use super::{Image, ImageIdentity, Inputs, Stage};
+use crate::context::{Entry, Kind};
 
 /// Everything that differs between two inputs, the telling things first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -254,27 +255,32 @@ fn files(inputs: &Inputs) -> BTreeMap<String, String> {
     std::iter::once((String::new(), &inputs.context))
         .chain(named)
         .flat_map(|(prefix, entries)| {
-            entries.iter().map(move |entry| {
-                (format!("{prefix}{}", String::from_utf8_lossy(&entry.path)), describe(entry))
+            entries.entries().map(move |entry| {
+                (format!("{prefix}{}", String::from_utf8_lossy(entry.path)), describe(&entry))
             })
         })
         .collect()
 }
 
-fn describe(entry: &Entry) -> String {
-    match &entry.kind {
+fn describe(entry: &Entry<'_>) -> String {
+    let mode = entry.mode;
+    match entry.kind {
         Kind::File { digest, size } => {
-            format!("a file of {size} bytes, {}, mode {:04o}", digest.short(), entry.mode)
+            let digest: String = hex::encode(digest).chars().take(12).collect();
+            format!("a file of {size} bytes, {digest}, mode {mode}")
         }
-        Kind::Directory => format!("a directory, mode {:04o}", entry.mode),
+        Kind::Directory => format!("a directory, mode {mode}"),
         Kind::Symlink { target } => format!("a link to {}", String::from_utf8_lossy(target)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::sample, *};
-    use crate::{inputs::Instruction, registry::Digest};
+    use super::{
+        super::tests::{file, sample, tree},
+        *,
+    };
+    use crate::{context::Mode, inputs::Instruction, registry::Digest};
 
     fn said(change: impl Fn(&mut Inputs)) -> String {
         let mut after = sample();
@@ -290,10 +296,18 @@ mod tests {
 
     #[test]
     fn each_change_is_named_in_words() {
-        let file = |text: &[u8]| Kind::File { digest: Digest::of(text), size: text.len() as u64 };
-        assert_eq!(said(|i| i.context[0].kind = file(b"other")), "`a` changed");
-        assert_eq!(said(|i| i.context[0].mode = 0o755), "`a` changed");
-        assert_eq!(said(|i| i.context[0].path = b"c".to_vec()), "`c` added, `a` removed");
+        let first = |name, mode, kind| {
+            said(|i| {
+                i.context = tree(&[
+                    ("", name, mode, kind),
+                    ("", "b", Mode::EXECUTABLE, Kind::Directory),
+                    ("b", "\u{e4}", Mode::LINK, Kind::Symlink { target: b"../a" }),
+                ]);
+            })
+        };
+        assert_eq!(first("a", Mode::PLAIN, file(b"other")), "`a` changed");
+        assert_eq!(first("a", Mode::EXECUTABLE, file(b"hello")), "`a` changed");
+        assert_eq!(first("A", Mode::PLAIN, file(b"hello")), "`A` added, `a` removed");
         assert_eq!(
             said(|i| i.images[0].identity = ImageIdentity::Digest(Digest::of(b"new"))),
             "image `alpine:3` moved"
@@ -319,8 +333,8 @@ mod tests {
     fn a_long_list_is_cut_and_counted() {
         let many = said(|i| {
             for n in 0..9 {
-                let path = format!("new{n}").into_bytes();
-                i.context.push(Entry { path, kind: Kind::Directory, mode: 0o755 });
+                let name = format!("new{n}");
+                i.context.push(b"", name.as_bytes(), Mode::EXECUTABLE, Kind::Directory);
             }
         });
         assert_eq!(many, "`new0` added, `new1` added, `new2` added and 6 more");

@@ -9,8 +9,12 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Entry, Image, ImageIdentity, Inputs, Key, Kind};
-use crate::{platform::Platform, registry::Digest};
+use super::{Image, ImageIdentity, Inputs, Key};
+use crate::{
+    context::{Kind, Tree},
+    platform::Platform,
+    registry::Digest,
+};
 
 /// Version of the encoding; also the digit in `sb1-`.
 const SCHEMA: &str = "smartbuild inputs 1";
@@ -151,13 +155,13 @@ impl Encoder {
         }
     }
 
-    fn entries(&mut self, name: &str, entries: &[Entry]) {
-        self.list(name, entries.len());
-        for Entry { path, kind, mode } in entries {
-            self.value(b'p', path);
-            self.value(b'm', &mode.to_le_bytes());
-            match kind {
-                Kind::File { digest, size: _ } => self.digest(b'f', digest),
+    fn entries(&mut self, name: &str, tree: &Tree) {
+        self.list(name, tree.len());
+        for entry in tree.entries() {
+            self.value(b'p', entry.path);
+            self.value(b'm', &entry.permissions().to_le_bytes());
+            match entry.kind {
+                Kind::File { digest, size: _ } => self.value(b'f', &digest),
                 Kind::Directory => self.value(b'd', b""),
                 Kind::Symlink { target } => self.value(b'y', target),
             }
@@ -172,9 +176,23 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::sample;
-    use super::*;
-    use crate::inputs::{Instruction, Remote, Stage};
+    use super::{
+        super::tests::{file, sample, tree},
+        *,
+    };
+    use crate::{
+        context::Mode,
+        inputs::{Instruction, Remote, Stage},
+    };
+
+    /// The sample's context with another first entry.
+    fn with_first(name: &str, mode: Mode, kind: Kind<'_>) -> Tree {
+        tree(&[
+            ("", name, mode, kind),
+            ("", "b", Mode::EXECUTABLE, Kind::Directory),
+            ("b", "\u{e4}", Mode::LINK, Kind::Symlink { target: b"../a" }),
+        ])
+    }
 
     /// Keys of schema 1. If one of these moves, every image in every registry is built again.
     #[test]
@@ -185,14 +203,14 @@ mod tests {
         );
         assert_eq!(
             sample().key().to_string(),
-            "sb1-2edb685cc3d392aceea2f634d51bd2ebeb1e821a310022151e231101264517f8"
+            "sb1-ddda60a7759198a05720d6b51fa2f1d1fdc90912b2fec737249898a6bd042249"
         );
     }
 
     #[test]
     fn every_single_change_gives_another_key() {
         type Change = fn(&mut Inputs);
-        let changes: [(&str, Change); 24] = [
+        let changes: [(&str, Change); 25] = [
             ("platform", |i| i.platforms[0] = "linux/arm64".parse().unwrap()),
             ("second platform", |i| i.platforms.push("linux/arm64".parse().unwrap())),
             ("stage name", |i| i.stages[0].name = "1".into()),
@@ -216,16 +234,17 @@ mod tests {
             }),
             ("base by name", |i| i.images[0].identity = ImageIdentity::NameOnly),
             ("base platform", |i| i.images[0].platform = Some("linux/arm64".parse().unwrap())),
-            ("content", |i| {
-                i.context[0].kind = Kind::File { digest: Digest::of(b"hullo"), size: 5 }
+            ("content", |i| i.context = with_first("a", Mode::PLAIN, file(b"hullo"))),
+            ("renamed", |i| i.context = with_first("A", Mode::PLAIN, file(b"hello"))),
+            ("mode", |i| i.context = with_first("a", Mode::EXECUTABLE, file(b"hello"))),
+            ("kind", |i| i.context = with_first("a", Mode::PLAIN, Kind::Directory)),
+            ("a link", |i| i.context = with_first("a", Mode::PLAIN, Kind::Symlink { target: b"" })),
+            ("link target", |i| {
+                i.context = with_first("a", Mode::PLAIN, Kind::Symlink { target: b"b" });
             }),
-            ("renamed", |i| i.context[0].path = b"c".to_vec()),
-            ("mode", |i| i.context[0].mode = 0o755),
-            ("kind", |i| i.context[1].kind = Kind::Symlink { target: vec![] }),
-            ("link target", |i| i.context[2].kind = Kind::Symlink { target: b"../b".to_vec() }),
             ("moved to another context", |i| {
-                let entry = i.context.pop().unwrap();
-                i.contexts.get_mut("assets").unwrap().push(entry);
+                let tree = std::mem::take(&mut i.context);
+                i.contexts.insert("assets".into(), tree);
             }),
             ("remote", |i| i.remotes[0].identity.push('2')),
             ("secret id", |i| assert!(i.secrets.insert("pip".into()))),
@@ -252,7 +271,8 @@ mod tests {
     fn lines_and_sizes_are_for_people_only() {
         let mut inputs = sample();
         inputs.stages[0].instructions[1].line = 40;
-        inputs.context[0].kind = Kind::File { digest: Digest::of(b"hello"), size: 6 };
+        let Kind::File { digest, .. } = file(b"hello") else { unreachable!() };
+        inputs.context = with_first("a", Mode::PLAIN, Kind::File { digest, size: 6 });
         assert_eq!(inputs.key(), sample().key());
     }
 

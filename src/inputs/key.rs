@@ -48,3 +48,9 @@ impl FromStr for Key {
         Ok(Self(value))
     }
 }
+
+impl serde::Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

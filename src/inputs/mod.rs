@@ -9,6 +9,7 @@
 
 mod difference;
 mod encode;
+mod files;
 mod key;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use difference::Difference;
 pub use key::{InvalidKey, Key};
 
-use crate::{platform::Platform, registry::Digest};
+use crate::{context::Tree, platform::Platform, registry::Digest};
 
 /// Everything that a target image depends on.
 ///
@@ -37,10 +38,11 @@ pub struct Inputs {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<Image>,
     /// Files of the build context that those stages select.
-    pub context: Vec<Entry>,
+    #[serde(with = "files")]
+    pub context: Tree,
     /// The same for every named context (`--build-context NAME=PATH`).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub contexts: BTreeMap<String, Vec<Entry>>,
+    #[serde(default, with = "files::named", skip_serializing_if = "BTreeMap::is_empty")]
+    pub contexts: BTreeMap<String, Tree>,
     /// What the build fetches from elsewhere (`ADD https://…`, git).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<Remote>,
@@ -101,41 +103,6 @@ pub enum ImageIdentity {
     NameOnly,
 }
 
-/// A file, directory or link of a build context.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Path relative to the context, `/`-separated.
-    #[serde(with = "path")]
-    pub path: Vec<u8>,
-    /// What it is.
-    #[serde(flatten)]
-    pub kind: Kind,
-    /// Permission bits, as the engine is served them.
-    #[serde(with = "octal")]
-    pub mode: u32,
-}
-
-/// What an [`Entry`] is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Kind {
-    /// A regular file.
-    File {
-        /// Digest of its content.
-        digest: Digest,
-        /// Its length in bytes. Not in the key, since the digest implies it.
-        size: u64,
-    },
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink {
-        /// Its text, which is not followed here.
-        #[serde(with = "path")]
-        target: Vec<u8>,
-    },
-}
-
 /// Something that the build fetches from outside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Remote {
@@ -155,59 +122,30 @@ impl Inputs {
     /// How many files, links and directories the key covers.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.context.len() + self.contexts.values().map(Vec::len).sum::<usize>()
-    }
-}
-
-/// Paths in JSON: text where they are UTF-8, which is nearly always, else `{"hex": "…"}`.
-mod path {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Path {
-        Text(String),
-        Bytes { hex: String },
-    }
-
-    pub(super) fn serialize<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        match std::str::from_utf8(path) {
-            Ok(text) => text.serialize(serializer),
-            Err(_) => Path::Bytes { hex: hex::encode(path) }.serialize(serializer),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
-        match Path::deserialize(deserializer)? {
-            Path::Text(text) => Ok(text.into_bytes()),
-            Path::Bytes { hex } => hex::decode(hex).map_err(de::Error::custom),
-        }
-    }
-}
-
-/// Modes in JSON, as people write them: `"0755"`.
-mod octal {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
-    pub(super) fn serialize<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{mode:04o}"))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        match u32::from_str_radix(&text, 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(mode),
-            _ => Err(de::Error::custom(format_args!("`{text}` is not a mode"))),
-        }
+        self.context.len() + self.contexts.values().map(Tree::len).sum::<usize>()
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use sha2::Digest as _;
+
     use super::*;
+    use crate::context::{Kind, Mode};
+
+    /// A tree of the given entries: directory, name, mode, kind.
+    pub(crate) fn tree(entries: &[(&str, &str, Mode, Kind<'_>)]) -> Tree {
+        let mut tree = Tree::default();
+        for (directory, name, mode, kind) in entries {
+            tree.push(directory.as_bytes(), name.as_bytes(), *mode, *kind);
+        }
+        tree
+    }
+
+    /// A file of that content.
+    pub(crate) fn file(content: &[u8]) -> Kind<'static> {
+        Kind::File { size: content.len() as u64, digest: sha2::Sha256::digest(content).into() }
+    }
 
     /// One of everything.
     pub(crate) fn sample() -> Inputs {
@@ -227,20 +165,12 @@ pub(crate) mod tests {
                 platform: None,
                 identity: ImageIdentity::Digest(Digest::of(b"alpine")),
             }],
-            context: vec![
-                Entry {
-                    path: b"a".to_vec(),
-                    kind: Kind::File { digest: Digest::of(b"hello"), size: 5 },
-                    mode: 0o644,
-                },
-                Entry { path: b"b".to_vec(), kind: Kind::Directory, mode: 0o755 },
-                Entry {
-                    path: b"b/\xff".to_vec(),
-                    kind: Kind::Symlink { target: b"../a".to_vec() },
-                    mode: 0o777,
-                },
-            ],
-            contexts: [("assets".to_owned(), vec![])].into(),
+            context: tree(&[
+                ("", "a", Mode::PLAIN, file(b"hello")),
+                ("", "b", Mode::EXECUTABLE, Kind::Directory),
+                ("b", "\u{e4}", Mode::LINK, Kind::Symlink { target: b"../a" }),
+            ]),
+            contexts: [("assets".to_owned(), Tree::default())].into(),
             remotes: vec![Remote {
                 url: "https://e.example/x.tgz".into(),
                 identity: "etag:\"1\"".into(),
@@ -259,6 +189,6 @@ pub(crate) mod tests {
         let back: Inputs = serde_json::from_str(&json).unwrap();
         assert_eq!(back, inputs);
         assert_eq!(back.key(), inputs.key());
-        assert!(json.contains(r#""path": "a""#) && json.contains(r#""hex": "622fff""#), "{json}");
+        assert!(json.contains(r#""path": "a""#) && json.contains(r#""kind": "symlink""#), "{json}");
     }
 }
