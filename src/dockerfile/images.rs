@@ -1,0 +1,49 @@
+//! The images of elsewhere that a Dockerfile names.
+
+use crate::platform::Platform;
+
+/// An image at a platform: what has one digest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageKey {
+    /// The name as the Dockerfile says it, after expansion.
+    pub name: String,
+    /// The platform it is asked for.
+    pub platform: Platform,
+}
+
+/// How an image is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// `FROM`: its configuration (environment, `ONBUILD` triggers) matters too; see [`BaseImage`].
+    Base,
+    /// `COPY --from=`.
+    Copy,
+    /// `RUN --mount=from=`.
+    Mount,
+}
+
+/// One place where the target's stages use an image that is none of the stages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageUse {
+    /// The image.
+    pub key: ImageKey,
+    /// What for.
+    pub role: Role,
+    /// The line of the instruction, from 1; of the `FROM` for what an `ONBUILD` trigger uses.
+    pub line: usize,
+    /// Byte offset in the text just after the name, where a digest can be put: see
+    /// [`Dockerfile::pin`](super::Dockerfile::pin). `None` if the name stands elsewhere (in a
+    /// trigger of a base image) and cannot be pinned.
+    pub end: Option<usize>,
+    /// The `--build-context` that takes the place of the image; then there is nothing to resolve.
+    pub context: Option<String>,
+}
+
+/// What the configuration of a base image says that matters to what is built on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaseImage {
+    /// `config.Env`, as names and values.
+    pub env: Vec<(String, String)>,
+    /// `config.OnBuild`.
+    pub onbuild: Vec<String>,
+}
