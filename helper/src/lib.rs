@@ -1,6 +1,57 @@
 //! Credentials for Alibaba Cloud Container Registry, for every client that speaks Docker's
 //! credential-helper protocol, and for `smartbuild`, which links this library.
 
+pub mod environment;
+pub mod host;
 pub mod openapi;
 pub mod secret;
+pub mod sources;
 pub mod transport;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+pub use environment::Environment;
+pub use host::Host;
+pub use secret::Secret;
+pub use sources::{Source, SourceError};
+
+/// What to log in with, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The user name. Not a secret.
+    pub username: String,
+    /// The password or token.
+    pub secret: Secret,
+    /// Where it came from, for people: `REGISTRY_USERNAME and REGISTRY_PASSWORD`.
+    pub origin: String,
+    /// When it stops being accepted, where that is known.
+    pub expires: Option<Timestamp>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The host is none.
+    #[error(transparent)]
+    Host(#[from] host::HostError),
+    /// A source is configured for the host, and cannot answer.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+/// The credential for a registry (`host`, `host:port`, or an address with scheme and path): the
+/// first answer of [`sources::all`]. `None` means that no source is configured for the host.
+///
+/// # Errors
+/// The address names no registry, or a source that is configured for it cannot answer.
+pub fn credential_for(host: &str, environment: &Environment) -> Result<Option<Credential>, Error> {
+    let host = Host::parse(host)?;
+    for source in sources::all(environment) {
+        if let Some(credential) = source.get(&host)? {
+            return Ok(Some(credential));
+        }
+    }
+    Ok(None)
+}
