@@ -477,12 +477,12 @@ mod tests {
             "evilcr.aliyuncs.com.attacker.tld",
             "cr.cn-hangzhou.aliyuncs.com",
             "acme.cn-shenzhen.cr.aliyuncs.com",
-            "-registry.cn-shenzhen.cr.aliyuncs.com.evil.example",
+            "a--registry.cn-shenzhen.cr.aliyuncs.com",
             "ab-registry.cn-shenzhen.cr.aliyuncs.com",
             "acme-registry.cn-shenzhen.evilcr.aliyuncs.com",
             "acme-registry.shenzhen.cr.aliyuncs.com",
             "acme-registry-vpc.distributed.cn-shenzhen.cr.aliyuncs.com:65002",
-            "crpi-.cn-shanghai.personal.cr.aliyuncs.example",
+            "crpi-ab.cn-shanghai.personal.cr.aliyuncs.com",
             "acme.cn-shanghai.personal.cr.aliyuncs.com",
         ];
         for host in strangers {

@@ -1,11 +1,15 @@
 //! Credentials for Alibaba Cloud Container Registry, for every client that speaks Docker's
 //! credential-helper protocol, and for `smartbuild`, which links this library.
 
+pub mod commands;
 pub mod environment;
 pub mod host;
+pub mod keychain;
 pub mod openapi;
+pub mod protocol;
 pub mod secret;
 pub mod sources;
+pub mod store;
 pub mod transport;
 
 use jiff::Timestamp;
@@ -39,6 +43,12 @@ pub enum Error {
     /// A source is configured for the host, and cannot answer.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// There is no store, or it failed.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// Something hangs.
+    #[error("no answer within {} seconds", keychain::DEADLINE.as_secs())]
+    Timeout,
 }
 
 /// The credential for a registry (`host`, `host:port`, or an address with scheme and path): the
@@ -47,9 +57,16 @@ pub enum Error {
 /// # Errors
 /// The address names no registry, or a source that is configured for it cannot answer.
 pub fn credential_for(host: &str, environment: &Environment) -> Result<Option<Credential>, Error> {
-    let host = Host::parse(host)?;
-    for source in sources::all(environment) {
-        if let Some(credential) = source.get(&host)? {
+    first_answer(&sources::all(environment), &Host::parse(host)?)
+}
+
+/// The answer of the first source that has one.
+fn first_answer(
+    sources: &[Box<dyn Source + '_>],
+    host: &Host,
+) -> Result<Option<Credential>, Error> {
+    for source in sources {
+        if let Some(credential) = source.get(host)? {
             return Ok(Some(credential));
         }
     }

@@ -1,3 +1,41 @@
 //! `docker-credential-aliyun`, thin over its library.
 
-fn main() {}
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use docker_credential_aliyun::commands;
+use docker_credential_aliyun::environment::Environment;
+use docker_credential_aliyun::keychain::SystemKeychain;
+use docker_credential_aliyun::protocol::{self, Call, NAME, Verb};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match Call::parse(&arguments, commands::NAMES) {
+        Call::Verb(verb) => serve(verb),
+        Call::Command => commands::run(&arguments, Arc::new(Environment::capture())),
+        Call::Usage => refuse(protocol::USAGE),
+        Call::Unknown(word) => refuse(&format!("{NAME}: unknown action: {}", word.display())),
+    }
+}
+
+fn serve(verb: Verb) -> ExitCode {
+    let keychain = SystemKeychain::new(Arc::new(Environment::capture()));
+    match protocol::serve(verb, &keychain, io::stdin().lock(), io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let line = failure.to_string().replace(char::is_control, " ");
+            if !failure.is_everyday() {
+                let _ = writeln!(io::stderr(), "{NAME}: {line}");
+            }
+            refuse(&line)
+        }
+    }
+}
+
+/// The protocol's way to fail: a line on stdout, and exit status 1.
+fn refuse(line: &str) -> ExitCode {
+    let _ = writeln!(io::stdout(), "{line}");
+    ExitCode::FAILURE
+}

@@ -8,7 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 ///
 /// It has no `Display`, its `Debug` says only that it is there, and its memory is wiped when it is
 /// dropped. [`Secret::expose`] is the one way to the text, so that every use can be found.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {

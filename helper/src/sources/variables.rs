@@ -241,3 +241,152 @@ impl Source for Variables<'_> {
         Ok(hosts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACR: &str = "registry.cn-hangzhou.aliyuncs.com";
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().fold(Environment::empty(), |all, (name, value)| all.with(name, *value))
+    }
+
+    /// `user:password (origin)`, `-`, or the error.
+    fn ask(variables: &[(&str, &str)], host: &str) -> String {
+        let environment = environment(variables);
+        match Variables::new(&environment).get(&Host::parse(host).unwrap()) {
+            Ok(Some(c)) => format!("{}:{} ({})", c.username, c.secret.expose(), c.origin),
+            Ok(None) => "-".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    const USER: (&str, &str) = ("REGISTRY_USERNAME", "ci@1");
+    const PASSWORD: (&str, &str) = ("REGISTRY_PASSWORD", "pw");
+    const ANSWER: &str = "ci@1:pw (REGISTRY_USERNAME and REGISTRY_PASSWORD)";
+
+    #[test]
+    fn the_host_of_registry_url_is_answered_and_no_other() {
+        for url in ["r.example", "https://r.example/", "R.example:443/namespace"] {
+            let variables = [USER, PASSWORD, ("REGISTRY_URL", url)];
+            assert_eq!(ask(&variables, "r.example"), ANSWER, "{url}");
+            assert_eq!(ask(&variables, ACR), "-", "{url}");
+            assert_eq!(ask(&variables, "r.example:5000"), "-", "{url}");
+        }
+        let variables = [USER, PASSWORD, ("REGISTRY_URL", "localhost:5000")];
+        assert_eq!(ask(&variables, "http://localhost:5000/v2/"), ANSWER);
+    }
+
+    #[test]
+    fn without_a_url_every_acr_host_is_answered_and_no_other() {
+        assert_eq!(ask(&[USER, PASSWORD], ACR), ANSWER);
+        assert_eq!(ask(&[USER, PASSWORD, ("REGISTRY_URL", "")], ACR), ANSWER);
+        assert_eq!(ask(&[USER, PASSWORD], "acme-registry.cn-beijing.cr.aliyuncs.com"), ANSWER);
+        assert_eq!(ask(&[USER, PASSWORD], "docker.io"), "-");
+        assert_eq!(ask(&[USER, PASSWORD], "registry.cn-hangzhou.aliyuncs.com.evil.example"), "-");
+    }
+
+    #[test]
+    fn nothing_set_is_nothing_said() {
+        assert_eq!(ask(&[], ACR), "-");
+        assert_eq!(ask(&[("REGISTRY_URL", ACR)], ACR), "-");
+        assert_eq!(ask(&[("REGISTRY_URL", ACR), ("REGISTRY_USERNAME", "")], ACR), "-");
+    }
+
+    #[test]
+    fn a_half_is_an_error_for_its_host_alone() {
+        let advice = "; set it, and note that GitLab gives a protected variable to protected \
+                      branches and tags only";
+        let no_password = format!(
+            "REGISTRY_USERNAME is set but REGISTRY_PASSWORD is not (nor REGISTRY_PASSWORD_FILE){advice}"
+        );
+        let no_user = format!(
+            "REGISTRY_PASSWORD is set but REGISTRY_USERNAME is not (nor REGISTRY_USERNAME_FILE){advice}"
+        );
+        assert_eq!(ask(&[USER], ACR), no_password);
+        assert_eq!(ask(&[USER, ("REGISTRY_PASSWORD", "")], ACR), no_password);
+        assert_eq!(ask(&[PASSWORD], ACR), no_user);
+        assert_eq!(ask(&[PASSWORD, ("REGISTRY_URL", "r.example")], "r.example"), no_user);
+        assert_eq!(ask(&[USER], "docker.io"), "-");
+        assert_eq!(ask(&[USER, ("REGISTRY_URL", "r.example")], ACR), "-");
+    }
+
+    #[test]
+    fn a_url_that_is_none_is_an_error_for_acr_hosts() {
+        let variables = [USER, PASSWORD, ("REGISTRY_URL", "$REGISTRY URL")];
+        assert_eq!(
+            ask(&variables, ACR),
+            "REGISTRY_URL names no registry: \"$REGISTRY URL\" is not a registry address; write it \
+             as host or host:port"
+        );
+        assert_eq!(ask(&variables, "docker.io"), "-");
+        assert_eq!(ask(&[("REGISTRY_URL", "$REGISTRY URL")], ACR), "-");
+    }
+
+    #[test]
+    fn several_registries_have_a_suffix_each() {
+        let variables = [
+            USER,
+            PASSWORD,
+            ("REGISTRY_URL_PROD", "prod.example"),
+            ("REGISTRY_USERNAME_PROD", "p"),
+            ("REGISTRY_PASSWORD_PROD", "pp"),
+            ("REGISTRY_URL_TEST", ACR),
+            ("REGISTRY_USERNAME_TEST", "t"),
+            ("REGISTRY_PASSWORD_TEST", "tt"),
+            ("REGISTRY_USERNAME_NOURL", "x"),
+        ];
+        let prod = "p:pp (REGISTRY_USERNAME_PROD and REGISTRY_PASSWORD_PROD)";
+        assert_eq!(ask(&variables, "prod.example"), prod);
+        let test = "t:tt (REGISTRY_USERNAME_TEST and REGISTRY_PASSWORD_TEST)";
+        assert_eq!(ask(&variables, ACR), test);
+        assert_eq!(ask(&variables, "registry.cn-beijing.aliyuncs.com"), ANSWER);
+        let environment = environment(&variables);
+        let listed = Variables::new(&environment).list().unwrap();
+        let listed: Vec<_> = listed.iter().map(|(host, user)| format!("{host}={user}")).collect();
+        assert_eq!(listed, ["prod.example=p", "registry.cn-hangzhou.aliyuncs.com=t"]);
+    }
+
+    #[test]
+    fn files_stand_in_for_values() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let good = write("good", b"pass word\r\n");
+        let ask_file = |path: &str| ask(&[USER, ("REGISTRY_PASSWORD_FILE", path)], ACR);
+        let answer = "ci@1:pass word (REGISTRY_USERNAME and REGISTRY_PASSWORD_FILE)";
+        assert_eq!(ask_file(&good), answer);
+
+        let user = write("user", b"filed@1");
+        let variables = [("REGISTRY_USERNAME_FILE", user.as_str()), PASSWORD];
+        let answer = "filed@1:pw (REGISTRY_USERNAME_FILE and REGISTRY_PASSWORD)";
+        assert_eq!(ask(&variables, ACR), answer);
+
+        assert_eq!(
+            ask(&[USER, PASSWORD, ("REGISTRY_PASSWORD_FILE", good.as_str())], ACR),
+            "REGISTRY_PASSWORD and REGISTRY_PASSWORD_FILE are both set; unset one of them"
+        );
+        let named = |path: &str| format!("the file that REGISTRY_PASSWORD_FILE names ({path})");
+        let missing = directory.path().join("missing").to_str().unwrap().to_owned();
+        assert!(ask_file(&missing).starts_with(&format!("cannot read {}", named(&missing))));
+        for (name, bytes, problem) in [
+            ("empty", &b"\n"[..], "is empty"),
+            ("binary", b"\xff", "is not valid UTF-8"),
+            ("long", &[b'a'; 65537], "is too long to hold a user name or a password"),
+        ] {
+            let path = write(name, bytes);
+            assert_eq!(ask_file(&path), format!("{} {problem}", named(&path)));
+        }
+    }
+
+    #[test]
+    fn the_line_end_of_a_pasted_value_is_dropped_and_blanks_are_kept() {
+        let variables = [USER, ("REGISTRY_PASSWORD", " p w \r\n")];
+        let answer = "ci@1: p w  (REGISTRY_USERNAME and REGISTRY_PASSWORD)";
+        assert_eq!(ask(&variables, ACR), answer);
+    }
+}
