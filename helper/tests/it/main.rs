@@ -1,0 +1,5 @@
+//! The whole program: as clients call it, as people call it, against real registries and stores.
+
+mod ci_variables;
+mod misuse;
+mod rig;
