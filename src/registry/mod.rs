@@ -1,5 +1,35 @@
 //! The registry conversation: references, authentication, manifests, blobs, tags, records.
+//!
+//! One [`Client`] talks to every registry of a run. From the outside in: [`Client`]'s methods say
+//! what is wanted (`client`, `blobs`, `copy`), `exchange` gets one request answered (scheme,
+//! authentication, redirects, trying again), `transport` sends it once (TLS, proxies, limits).
+//! Nothing here knows what a build is.
 
+mod answer;
+mod auth;
+mod blobs;
+mod challenge;
+mod client;
+mod config;
+mod copy;
 mod digest;
+mod error;
+mod exchange;
+mod manifest;
+mod records;
+mod reference;
+mod retry;
+mod transport;
 
+pub use blobs::Arrival;
+pub use client::{Access, Client};
+pub use config::{Config, Retries, Timeouts};
 pub use digest::{Digest, InvalidDigest};
+pub use error::{Error, Who};
+pub use manifest::{
+    Descriptor, DescriptorPlatform, ImageConfig, ImageManifest, Index, InvalidManifest, Manifest,
+    View, media_type,
+};
+pub use records::{RECORD_SUFFIX, Record, record_tag};
+pub use reference::{InvalidReference, InvalidTag, Reference, Repository, Tag, TagOrDigest};
+pub use transport::Statistics;

@@ -1,0 +1,204 @@
+//! Whole images, brought from one repository to another, and indexes put together from images.
+//!
+//! The order is what keeps a repository consistent when we are killed: blobs, then the manifests
+//! that name them, then the index that names those, then the tags.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    future::{ready, try_join_all},
+    stream,
+};
+
+use super::{
+    client::Client,
+    digest::Digest,
+    error::Error,
+    manifest::{
+        Descriptor, DescriptorPlatform, Index, InvalidManifest, Manifest, View, media_type,
+    },
+    reference::{Reference, Repository, Tag, TagOrDigest},
+};
+use crate::platform::Platform;
+
+/// Blobs on their way at once, as many as Docker pushes.
+const BLOBS_AT_ONCE: usize = 5;
+/// An index of indexes of indexes is nobody's image.
+const DEEPEST: usize = 3;
+
+impl Client {
+    /// Copies an image, with all its platforms, to another repository and tags it there. On the
+    /// same registry nothing but names travels.
+    ///
+    /// # Errors
+    /// When there is no such image, or either registry fails or refuses.
+    pub async fn copy(
+        &self,
+        from: &Reference,
+        to: &Repository,
+        tags: &[Tag],
+    ) -> Result<Digest, Error> {
+        let manifest = self.manifest(from).await?.ok_or_else(|| Error::NotFound {
+            action: format!("copy {}", from.familiar()),
+            host: from.host().to_owned(),
+            message: String::new(),
+        })?;
+        self.copy_manifest(&from.repository, &manifest, to, tags).await
+    }
+
+    /// Copies the image of a manifest that was read already.
+    ///
+    /// # Errors
+    /// When either registry fails or refuses.
+    pub async fn copy_manifest(
+        &self,
+        from: &Repository,
+        manifest: &Manifest,
+        to: &Repository,
+        tags: &[Tag],
+    ) -> Result<Digest, Error> {
+        if from != to {
+            self.copy_parts(from, manifest, to, DEEPEST).await?;
+        }
+        self.put_tags(to, manifest, tags).await
+    }
+
+    /// Puts a manifest under each of `tags` at the same time, or under its digest when there are
+    /// none.
+    ///
+    /// # Errors
+    /// The first failure; the other tags may have been put.
+    pub async fn put_tags(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        tags: &[Tag],
+    ) -> Result<Digest, Error> {
+        if tags.is_empty() {
+            let target = manifest.digest.clone().into();
+            return self.put_manifest(repository, &target, manifest).await;
+        }
+        let targets: Vec<TagOrDigest> = tags.iter().cloned().map(Into::into).collect();
+        let puts = targets.iter().map(|target| self.put_manifest(repository, target, manifest));
+        try_join_all(puts.collect::<Vec<_>>()).await?;
+        Ok(manifest.digest.clone())
+    }
+
+    /// Copies everything that a manifest names.
+    async fn copy_parts(
+        &self,
+        from: &Repository,
+        manifest: &Manifest,
+        to: &Repository,
+        depth: usize,
+    ) -> Result<(), Error> {
+        match manifest.view() {
+            View::Image(image) => {
+                let mut blobs: Vec<&Descriptor> = Vec::with_capacity(image.layers.len() + 1);
+                for blob in std::iter::once(&image.config).chain(&image.layers) {
+                    let twice = blobs.iter().any(|known| known.digest == blob.digest);
+                    if !blob.is_foreign() && !twice {
+                        blobs.push(blob);
+                    }
+                }
+                let copies: Vec<_> =
+                    blobs.into_iter().map(|blob| self.copy_blob(from, to, blob)).collect();
+                let copies = stream::iter(copies).buffer_unordered(BLOBS_AT_ONCE);
+                copies.try_for_each(|_| ready(Ok(()))).await
+            }
+            View::Index(_) if depth == 0 => Err(Error::Manifest {
+                reference: from.pinned(manifest.digest.clone()),
+                source: InvalidManifest::TooDeep,
+            }),
+            View::Index(index) => {
+                // One after the other: their layers overlap, and come in parallel anyway.
+                for descriptor in &index.manifests {
+                    let child = self.child(from, descriptor).await?;
+                    Box::pin(self.copy_parts(from, &child, to, depth - 1)).await?;
+                    self.put_tags(to, &child, &[]).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Manifest {
+    /// An index of images of one platform each: of Docker's type when all the images are, else of
+    /// the OCI's, which alone has room for `annotations`. The same images give the same index, in
+    /// whatever order they come.
+    ///
+    /// # Errors
+    /// When one of them is itself an index, or the platforms are not distinct.
+    pub fn assemble(
+        images: &[(Platform, Manifest)],
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Self, InvalidManifest> {
+        let mut images: Vec<_> = images.iter().collect();
+        images.sort_by(|one, other| one.0.cmp(&other.0));
+        if let Some(twice) = images.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(InvalidManifest::PlatformTwice(twice[0].0.clone()));
+        }
+        let mut manifests = Vec::with_capacity(images.len());
+        for (platform, image) in &images {
+            if image.image().is_none() {
+                return Err(InvalidManifest::Unknown(image.media_type.clone()));
+            }
+            let mut descriptor = image.descriptor();
+            descriptor.platform = Some(DescriptorPlatform::from(platform));
+            manifests.push(descriptor);
+        }
+        let docker = !manifests.is_empty()
+            && manifests.iter().all(|image| image.media_type == media_type::DOCKER_MANIFEST);
+        let (media_type, annotations) = if docker {
+            (media_type::DOCKER_LIST, BTreeMap::new())
+        } else {
+            (media_type::OCI_INDEX, annotations)
+        };
+        let media_type_field = Some(media_type.to_owned());
+        let index =
+            Index { schema_version: 2, media_type: media_type_field, manifests, annotations };
+        Self::parse(media_type, Bytes::from(serde_json::to_vec(&index)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(kind: &str, marker: u8) -> Manifest {
+        let config = Descriptor::of("x", &[marker]);
+        let text = serde_json::json!({"schemaVersion": 2, "config": config, "layers": []});
+        Manifest::parse(kind, Bytes::from(text.to_string())).unwrap()
+    }
+
+    fn platform(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_same_images_give_the_same_index_in_any_order() {
+        let one = (platform("linux/arm64"), image(media_type::OCI_MANIFEST, 1));
+        let two = (platform("linux/amd64"), image(media_type::DOCKER_MANIFEST, 2));
+        let notes = BTreeMap::from([("note".to_owned(), "x".to_owned())]);
+        let index = Manifest::assemble(&[one.clone(), two.clone()], notes.clone()).unwrap();
+        assert_eq!(Manifest::assemble(&[two.clone(), one], notes.clone()).unwrap(), index);
+        assert_eq!(index.media_type, media_type::OCI_INDEX);
+        assert_eq!(index.annotations(), &notes);
+        let chosen = index.index().unwrap().image_for(&two.0).unwrap();
+        assert_eq!((&chosen.digest, chosen.size), (&two.1.digest, two.1.bytes.len() as u64));
+    }
+
+    #[test]
+    fn docker_images_give_a_docker_list() {
+        let one = (platform("linux/amd64"), image(media_type::DOCKER_MANIFEST, 1));
+        let list = Manifest::assemble(std::slice::from_ref(&one), BTreeMap::new()).unwrap();
+        assert_eq!(list.media_type, media_type::DOCKER_LIST);
+        let twice = Manifest::assemble(&[one.clone(), one.clone()], BTreeMap::new());
+        assert!(twice.unwrap_err().to_string().contains("linux/amd64"));
+        let nested = Manifest::assemble(&[(one.0, list)], BTreeMap::new());
+        assert!(nested.is_err());
+    }
+}

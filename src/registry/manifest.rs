@@ -1,0 +1,549 @@
+//! Manifests: the bytes that came, and typed views of them.
+//!
+//! Knows the OCI image specification 1.1 (`manifest.md`, `image-index.md`, `config.md`) and
+//! Docker's image manifest version 2, schema 2; must not know how they travel. A manifest is never
+//! written anew from its view: that would change its digest.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use crate::platform::Platform;
+
+/// Media types, as registries and engines spell them.
+pub mod media_type {
+    /// An image manifest of the OCI.
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// An index of the OCI.
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// An image manifest of Docker, version 2, schema 2.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// A manifest list of Docker.
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// The configuration of an OCI image.
+    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// The configuration of a Docker image.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// A compressed layer of a Docker image.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Content that is only there to be there: `{}` (`manifest.md`, "Guidance for an Empty
+    /// Descriptor").
+    pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+    /// What we ask for.
+    pub(crate) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
+         application/vnd.docker.distribution.manifest.list.v2+json, \
+         application/vnd.oci.image.manifest.v1+json, \
+         application/vnd.docker.distribution.manifest.v2+json";
+}
+
+/// Content somewhere in a registry: its type, digest and size in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What the content is.
+    #[serde(default)]
+    pub media_type: String,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's length in bytes.
+    pub size: u64,
+    /// What the content runs on, in an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<DescriptorPlatform>,
+    /// Where else the content is: set on "foreign" layers, which are in no registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// Notes of whoever wrote the descriptor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// What an artifact is, when the descriptor is of its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+}
+
+impl Descriptor {
+    /// The descriptor of `content` as `media_type`.
+    #[must_use]
+    pub fn of(media_type: &str, content: &[u8]) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(content),
+            size: content.len() as u64,
+            platform: None,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            artifact_type: None,
+        }
+    }
+
+    /// Whether registries do not hold this content (Windows base layers).
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        !self.urls.is_empty()
+            || self.media_type.contains("foreign")
+            || self.media_type.contains("nondistributable")
+    }
+}
+
+/// A platform as an index writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescriptorPlatform {
+    /// `amd64`.
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+    /// Version of Windows.
+    #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// `v7` of `arm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl DescriptorPlatform {
+    /// The platform in normal form.
+    #[must_use]
+    pub fn normal(&self) -> Platform {
+        Platform::normal(&self.os, &self.architecture, self.variant.as_deref())
+    }
+}
+
+impl From<&Platform> for DescriptorPlatform {
+    /// The platform as engines write it into an index: with the `v8` that `arm64` implies left out.
+    fn from(platform: &Platform) -> Self {
+        Self {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            os_version: None,
+            variant: platform.variant.clone(),
+        }
+    }
+}
+
+/// An image of one platform: its configuration and its layers. An artifact looks the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageManifest {
+    /// Always 2.
+    pub schema_version: u8,
+    /// The manifest's own type; OCI tools may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// What an artifact is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The configuration.
+    pub config: Descriptor,
+    /// The layers, lowest first.
+    #[serde(default)]
+    pub layers: Vec<Descriptor>,
+    /// Notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Images of several platforms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u8,
+    /// The index's own type; OCI tools may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The images, and what belongs to them (attestations have the platform `unknown/unknown`).
+    pub manifests: Vec<Descriptor>,
+    /// Notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// The platforms that have an image, in the order of the index.
+    #[must_use]
+    pub fn platforms(&self) -> Vec<Platform> {
+        self.images().map(|(platform, _)| platform).collect()
+    }
+
+    /// The image to run on `platform`: the one of exactly this platform, else the newest variant
+    /// of its architecture that it can run too (`arm/v6` on `arm/v7`, `amd64` on `amd64/v3`).
+    #[must_use]
+    pub fn image_for(&self, platform: &Platform) -> Option<&Descriptor> {
+        self.images()
+            .filter_map(|(candidate, image)| Some((suits(&candidate, platform)?, image)))
+            // The first of equals, as engines choose.
+            .reduce(|best, next| if next.0 > best.0 { next } else { best })
+            .map(|(_, image)| image)
+    }
+
+    fn images(&self) -> impl Iterator<Item = (Platform, &Descriptor)> {
+        self.manifests.iter().filter_map(|descriptor| {
+            let platform = descriptor.platform.as_ref()?.normal();
+            (platform.os != "unknown").then_some((platform, descriptor))
+        })
+    }
+}
+
+/// How well an image of `candidate` suits `wanted`: its variant's number; `None` if it cannot run.
+fn suits(candidate: &Platform, wanted: &Platform) -> Option<u32> {
+    if (&candidate.os, &candidate.architecture) != (&wanted.os, &wanted.architecture) {
+        return None;
+    }
+    let number = |platform: &Platform| match (&platform.variant, platform.architecture.as_str()) {
+        (Some(variant), _) => variant.strip_prefix('v').and_then(|n| n.parse::<u32>().ok()),
+        (None, "arm64") => Some(8),
+        (None, _) => Some(1),
+    };
+    if candidate.variant == wanted.variant {
+        return Some(u32::MAX);
+    }
+    number(candidate).filter(|candidate| number(wanted).is_some_and(|wanted| *candidate <= wanted))
+}
+
+/// What a manifest describes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// One image, or an artifact.
+    Image(ImageManifest),
+    /// Several images.
+    Index(Index),
+}
+
+/// A manifest as its registry holds it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// What it is.
+    pub media_type: String,
+    /// The bytes that came, which the digest is of.
+    pub bytes: Bytes,
+    /// The digest of the bytes.
+    pub digest: Digest,
+    view: View,
+}
+
+impl std::fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Manifest({} {})", self.media_type, self.digest)
+    }
+}
+
+/// The bytes were no manifest that we understand.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidManifest {
+    /// Not JSON, or not of the form that its type promises.
+    #[error("it is not a manifest: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Of a type that we do not read.
+    #[error("it is of the type `{0}`, which is neither an image nor an index of OCI or Docker")]
+    Unknown(String),
+    /// Docker's first schema, which registries and engines have dropped.
+    #[error("it is of Docker's schema 1, which engines no longer read: push the image again")]
+    SchemaOne,
+    /// It says two things about what it is (CVE-2021-41190).
+    #[error("it says two different things about what it is, `{0}` and `{1}`")]
+    Ambiguous(String, String),
+    /// An index of an index of an index.
+    #[error("its indexes name indexes without end")]
+    TooDeep,
+    /// An index that was to have two images for one platform.
+    #[error("there are two images for {0}")]
+    PlatformTwice(Platform),
+    /// It was to be a record of ours.
+    #[error("it is not a record of inputs: {0}")]
+    NoRecord(String),
+}
+
+impl Manifest {
+    /// Reads `bytes` that came as `content_type` (empty if the server did not say).
+    ///
+    /// # Errors
+    /// When they are no image and no index, or could be read as both.
+    pub fn parse(content_type: &str, bytes: Bytes) -> Result<Self, InvalidManifest> {
+        let digest = Digest::of(&bytes);
+        Self::with_digest(content_type, bytes, digest)
+    }
+
+    pub(super) fn with_digest(
+        content_type: &str,
+        bytes: Bytes,
+        digest: Digest,
+    ) -> Result<Self, InvalidManifest> {
+        /// Just enough to see what it is.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a> {
+            schema_version: u8,
+            media_type: Option<String>,
+            #[serde(borrow)]
+            config: Option<&'a serde_json::value::RawValue>,
+            #[serde(borrow)]
+            layers: Option<&'a serde_json::value::RawValue>,
+            #[serde(borrow)]
+            manifests: Option<&'a serde_json::value::RawValue>,
+        }
+        let shape: Shape<'_> = serde_json::from_slice(&bytes)?;
+        let content_type = content_type.split(';').next().unwrap_or_default().trim();
+        let said = Some(content_type).filter(|said| is_manifest_type(said));
+        if shape.schema_version == 1 {
+            return Err(InvalidManifest::SchemaOne);
+        }
+        let is_index = shape.manifests.is_some();
+        let media_type = match (said, shape.media_type) {
+            (Some(said), Some(inside)) if said != inside => {
+                return Err(InvalidManifest::Ambiguous(said.to_owned(), inside));
+            }
+            (_, Some(inside)) => inside,
+            (Some(said), None) => said.to_owned(),
+            (None, None) if is_index => media_type::OCI_INDEX.to_owned(),
+            (None, None) => media_type::OCI_MANIFEST.to_owned(),
+        };
+        if is_index && (shape.config.is_some() || shape.layers.is_some()) {
+            let (one, other) = (media_type::OCI_INDEX, media_type::OCI_MANIFEST);
+            return Err(InvalidManifest::Ambiguous(one.to_owned(), other.to_owned()));
+        }
+        let view = match media_type.as_str() {
+            media_type::OCI_INDEX | media_type::DOCKER_LIST => {
+                View::Index(serde_json::from_slice(&bytes)?)
+            }
+            media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST => {
+                View::Image(serde_json::from_slice(&bytes)?)
+            }
+            other => return Err(InvalidManifest::Unknown(other.chars().take(120).collect())),
+        };
+        Ok(Self { media_type, bytes, digest, view })
+    }
+
+    /// What it describes.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The index, if it is one.
+    #[must_use]
+    pub fn index(&self) -> Option<&Index> {
+        match &self.view {
+            View::Index(index) => Some(index),
+            View::Image(_) => None,
+        }
+    }
+
+    /// The image of one platform, if it is one.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImageManifest> {
+        match &self.view {
+            View::Image(image) => Some(image),
+            View::Index(_) => None,
+        }
+    }
+
+    /// The manifest's notes.
+    #[must_use]
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        match &self.view {
+            View::Image(image) => &image.annotations,
+            View::Index(index) => &index.annotations,
+        }
+    }
+
+    /// A descriptor of this manifest, to put in an index.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        let mut descriptor = Descriptor::of(&self.media_type, &[]);
+        descriptor.digest = self.digest.clone();
+        descriptor.size = self.bytes.len() as u64;
+        descriptor
+    }
+}
+
+fn is_manifest_type(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.")
+}
+
+/// What an image's configuration says, as far as builds care.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "RawConfig")]
+pub struct ImageConfig {
+    /// What the image runs on.
+    pub os: String,
+    /// As Go names it.
+    pub architecture: String,
+    /// `v7` of `arm`.
+    pub variant: Option<String>,
+    /// When the image was made, as RFC 3339 writes it.
+    pub created: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Environment, `NAME=value`, in order.
+    pub env: Vec<String>,
+    /// Triggers, in order.
+    pub onbuild: Vec<String>,
+    /// Working directory.
+    pub workdir: String,
+    /// User, as `USER` wrote it.
+    pub user: String,
+    /// Shell of the shell form, if the image changed it.
+    pub shell: Vec<String>,
+    /// Number of layers.
+    pub layers: usize,
+}
+
+impl ImageConfig {
+    /// The platform in normal form.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        Platform::normal(&self.os, &self.architecture, self.variant.as_deref())
+    }
+}
+
+/// The document as it is written: Go writes `null` where a list or map is empty.
+#[derive(Deserialize)]
+struct RawConfig {
+    #[serde(default)]
+    os: Option<String>,
+    #[serde(default)]
+    architecture: Option<String>,
+    variant: Option<String>,
+    created: Option<String>,
+    #[serde(default)]
+    config: Option<RawContainer>,
+    rootfs: Option<RawRootfs>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct RawContainer {
+    labels: Option<BTreeMap<String, String>>,
+    env: Option<Vec<String>>,
+    on_build: Option<Vec<String>>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    shell: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct RawRootfs {
+    diff_ids: Option<Vec<String>>,
+}
+
+impl From<RawConfig> for ImageConfig {
+    fn from(raw: RawConfig) -> Self {
+        let config = raw.config.unwrap_or_default();
+        Self {
+            os: raw.os.unwrap_or_default(),
+            architecture: raw.architecture.unwrap_or_default(),
+            variant: raw.variant.filter(|variant| !variant.is_empty()),
+            created: raw.created,
+            labels: config.labels.unwrap_or_default(),
+            env: config.env.unwrap_or_default(),
+            onbuild: config.on_build.unwrap_or_default(),
+            workdir: config.working_dir.unwrap_or_default(),
+            user: config.user.unwrap_or_default(),
+            shell: config.shell.unwrap_or_default(),
+            layers: raw.rootfs.and_then(|rootfs| rootfs.diff_ids).map_or(0, |ids| ids.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn index_of(platforms: &[&str]) -> Index {
+        let manifests = platforms
+            .iter()
+            .map(|text| {
+                let mut parts = text.split('/');
+                let mut next = || parts.next().map(str::to_owned);
+                let mut image = Descriptor::of(media_type::OCI_MANIFEST, text.as_bytes());
+                image.platform = Some(DescriptorPlatform {
+                    os: next().unwrap(),
+                    architecture: next().unwrap(),
+                    variant: next(),
+                    os_version: None,
+                });
+                image
+            })
+            .collect();
+        Index { schema_version: 2, media_type: None, manifests, annotations: BTreeMap::new() }
+    }
+
+    #[test]
+    fn the_image_for_a_platform_is_exact_or_an_older_variant() {
+        let index = index_of(&[
+            "unknown/unknown",
+            "linux/arm/v5",
+            "linux/arm/v6",
+            "linux/amd64",
+            "linux/arm64/v8",
+        ]);
+        for (wanted, chosen) in [
+            ("linux/amd64", Some("linux/amd64")),
+            ("linux/amd64/v3", Some("linux/amd64")),
+            ("linux/arm/v7", Some("linux/arm/v6")),
+            ("linux/arm/v6", Some("linux/arm/v6")),
+            ("linux/arm64", Some("linux/arm64/v8")),
+            ("linux/s390x", None),
+            ("windows/amd64", None),
+        ] {
+            let image = index.image_for(&wanted.parse().unwrap()).map(|image| &image.digest);
+            let expected = chosen.map(|text| Digest::of(text.as_bytes()));
+            assert_eq!(image, expected.as_ref(), "{wanted}");
+        }
+        assert_eq!(index.platforms().len(), 4, "attestations are no platform");
+        let newer = index_of(&["linux/amd64/v3"]);
+        assert_eq!(newer.image_for(&"linux/amd64".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_manifest_keeps_the_bytes_that_came() {
+        let text = format!(
+            "{{ \"schemaVersion\": 2,\n\"config\":{{\"mediaType\":\"x\",\"digest\":\"{D}\",\"size\":3}},\"layers\":[]}}"
+        );
+        let bytes = Bytes::from(text);
+        let manifest = Manifest::parse(
+            "application/vnd.oci.image.manifest.v1+json; charset=utf-8",
+            bytes.clone(),
+        )
+        .unwrap();
+        assert_eq!(manifest.bytes, bytes);
+        assert_eq!(manifest.digest, Digest::of(&bytes));
+        assert_eq!(manifest.image().unwrap().config.size, 3);
+    }
+
+    #[test]
+    fn what_can_be_read_two_ways_is_refused() {
+        let both = format!(
+            r#"{{"schemaVersion":2,"config":{{"digest":"{D}","size":1}},"layers":[],"manifests":[]}}"#
+        );
+        let parse = |kind: &str, text: &str| {
+            Manifest::parse(kind, Bytes::copy_from_slice(text.as_bytes())).unwrap_err().to_string()
+        };
+        assert!(parse(media_type::OCI_MANIFEST, &both).contains("two different things"));
+        let list = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#,
+            media_type::DOCKER_LIST
+        );
+        assert!(parse(media_type::OCI_INDEX, &list).contains("two different things"));
+        assert!(parse("", r#"{"schemaVersion":1}"#).contains("schema 1"));
+        assert!(parse("", "<html>").contains("not a manifest"));
+        assert!(parse("application/vnd.cncf.x", r#"{"schemaVersion":2}"#).contains("vnd.cncf.x"));
+    }
+
+    #[test]
+    fn an_image_configuration_may_say_null() {
+        let config: ImageConfig = serde_json::from_str(
+            r#"{"os":"linux","architecture":"arm","variant":"v7","config":{"Labels":null,
+                "Env":["A=b"],"OnBuild":null,"WorkingDir":"/x"},"rootfs":{"diff_ids":null}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.platform().to_string(), "linux/arm/v7");
+        assert_eq!((config.env.len(), config.workdir.as_str()), (1, "/x"));
+        let empty: ImageConfig = serde_json::from_str("{}").unwrap();
+        assert_eq!(empty, ImageConfig::default());
+    }
+}
