@@ -1,1 +1,221 @@
-//! To be filled.
+//! The engine: dialing, images, builds, push and pull, and what happens meanwhile.
+//!
+//! Knows the Docker Engine's API, BuildKit's session and the classic builder. Must not know what a
+//! key is, or why something is built.
+//!
+//! | module | knows |
+//! |---|---|
+//! | `endpoint` | where the engine is |
+//! | `dial`, `http` | connections and requests |
+//! | `images` | what the engine's store holds, tag, push, pull |
+//! | `build` | what is built, and why it could not be |
+//! | `context` | the files that an engine is served, and the times they get |
+//! | `buildkit` | the session: files, logins, secrets and agents, served to BuildKit |
+//! | `classic` | the builder before BuildKit, and podman's |
+//! | `progress` | what there is to tell meanwhile |
+//!
+//! bollard serves what is one question and one answer (images, version). Builds, push and pull are
+//! spoken here: bollard 0.21 passes on neither the digest of a push nor more than one tag of a
+//! build, and its BuildKit session serves no files.
+
+use std::sync::Arc;
+
+use ::http::Method;
+use bollard::{ClientVersion, Docker};
+
+mod build;
+mod buildkit;
+mod classic;
+mod context;
+mod dial;
+mod endpoint;
+mod error;
+mod http;
+mod images;
+mod progress;
+
+pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};
+pub use context::Context;
+pub use endpoint::{Address, Endpoint, EndpointError, SshAddress, Tls};
+pub use error::Error;
+pub use images::{ImageId, LocalImage};
+pub use progress::{Amount, Event, Progress, Silent, StepId, Stream};
+
+use self::http::{Http, accepted, empty};
+
+/// A Docker Engine that answers.
+#[derive(Clone)]
+pub struct Engine {
+    http: Http,
+    docker: Docker,
+    capabilities: Capabilities,
+}
+
+/// What an engine says of itself when it is first asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The version of the API that is spoken with it: `1.41`.
+    pub api: String,
+    /// Whether it builds with BuildKit when it is asked to. Otherwise there is the classic builder.
+    pub buildkit: bool,
+    /// Whether it is podman behind Docker's interface.
+    pub podman: bool,
+    /// What its containers run on: `linux` or `windows`.
+    pub os: String,
+}
+
+/// Which engine it is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its name: `Docker Engine`, `Podman Engine`.
+    pub name: String,
+    /// Its version: `28.2.2`.
+    pub version: String,
+    /// What it runs on, as it is written: `linux/amd64`.
+    pub platform: String,
+    /// Whether images are kept in containerd's store, which knows indexes and attestations.
+    pub containerd_store: bool,
+}
+
+/// The newest API that this module was written for.
+const NEWEST_API: ClientVersion = *bollard::API_DEFAULT_VERSION;
+/// The first API whose `/session` BuildKit builds can use (Docker 18.09).
+const FIRST_BUILDKIT_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 39 };
+/// How long an engine may take to begin an answer to bollard: it may be pulling. In seconds.
+const PATIENCE: u64 = 24 * 60 * 60;
+
+impl Engine {
+    /// Contacts the engine at `endpoint` and learns what it can do.
+    ///
+    /// # Errors
+    /// When nobody answers there, or what answers is no engine.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
+        let mut http = Http { endpoint: endpoint.clone(), prefix: String::new() };
+        let not_an_engine =
+            |reason: String| Error::NotAnEngine { endpoint: endpoint.to_string(), reason };
+        let ping = http.request(Method::GET, "/_ping").body(empty());
+        let ping = ping.map_err(|e| not_an_engine(e.to_string()))?;
+        let response =
+            http.send("contact the engine", ping).await.map_err(|error| match error {
+                Error::Broken { reason, .. } => not_an_engine(reason),
+                error => error,
+            })?;
+        let response = accepted("be contacted", response).await?;
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        let theirs = header("api-version")
+            .and_then(|text| api_version(&text))
+            .ok_or_else(|| not_an_engine("it does not say which API it speaks".to_owned()))?;
+        let podman = header("libpod-api-version").is_some();
+        let os = header("ostype").unwrap_or_else(|| "linux".to_owned());
+        let api = if theirs < NEWEST_API { theirs } else { NEWEST_API };
+        let capabilities = Capabilities {
+            api: format!("{}.{}", api.major_version, api.minor_version),
+            buildkit: !podman && os != "windows" && api >= FIRST_BUILDKIT_API,
+            podman,
+            os,
+        };
+        http.prefix = format!("/v{}", capabilities.api);
+        let docker = bollard_over(&http, &api)?;
+        Ok(Self { http, docker, capabilities })
+    }
+
+    /// What it can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.http.endpoint
+    }
+
+    /// Which engine it is.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn version(&self) -> Result<Version, Error> {
+        let action = "say its version";
+        let version = self.docker.version().await.map_err(|e| of_bollard(action, e))?;
+        let info = self.docker.info().await.map_err(|e| of_bollard(action, e))?;
+        let containerd_store = info
+            .driver_status
+            .iter()
+            .flatten()
+            .flatten()
+            .any(|word| word.starts_with("io.containerd.snapshotter"));
+        let name = if self.capabilities.podman { "Podman Engine" } else { "Docker Engine" };
+        Ok(Version {
+            name: name.to_owned(),
+            version: version.version.unwrap_or_default(),
+            platform: format!(
+                "{}/{}",
+                version.os.unwrap_or_default(),
+                version.arch.unwrap_or_default()
+            ),
+            containerd_store,
+        })
+    }
+
+    /// Builds an image with exactly the inputs of `request`, and tags it.
+    ///
+    /// Dropping the future cancels the build in the engine.
+    ///
+    /// # Errors
+    /// When the build fails, is not possible on this engine, or its inputs changed under way.
+    pub async fn build(
+        &self,
+        request: &BuildRequest,
+        progress: &dyn Progress,
+    ) -> Result<ImageId, BuildError> {
+        if self.capabilities.buildkit {
+            buildkit::build(&self.http, request, progress).await
+        } else {
+            classic::build(&self.http, &self.capabilities, request, progress).await
+        }
+    }
+}
+
+/// The version that `1.41` is.
+fn api_version(text: &str) -> Option<ClientVersion> {
+    let (major, minor) = text.split_once('.')?;
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
+}
+
+/// bollard, over our own connections.
+fn bollard_over(http: &Http, api: &ClientVersion) -> Result<Docker, Error> {
+    let http = Arc::new(http.clone());
+    let transport = move |request: bollard::BollardRequest| {
+        let http = Arc::clone(&http);
+        async move {
+            http.send("ask the engine", request)
+                .await
+                .map_err(|error| std::io::Error::other(error).into())
+        }
+    };
+    Docker::connect_with_custom_transport(transport, Some("http://docker"), PATIENCE, api)
+        .map_err(|error| of_bollard("be asked", error))
+}
+
+/// Our error for one of bollard's.
+fn of_bollard(action: &str, error: bollard::errors::Error) -> Error {
+    use bollard::errors::Error as Bollard;
+    let action = action.to_owned();
+    match error {
+        Bollard::DockerResponseServerError { status_code: status, message } => {
+            Error::Refused { action, status, message }
+        }
+        // Our own error, on its way through bollard's transport.
+        Bollard::IOError { err } => match err.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::broken(&action, &error),
+        },
+        error @ Bollard::JsonDataError { .. } => {
+            Error::Protocol { action, what: format!("gave an unreadable answer: {error}") }
+        }
+        error => Error::failed(action, error.to_string()),
+    }
+}

@@ -1,0 +1,231 @@
+//! What is to be built, and why it could not be.
+
+use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
+
+use docker_credential_aliyun::secret::Secret;
+
+use super::{context::Context, error::Error};
+use crate::{credentials::Logins, platform::Platform, registry::Reference};
+
+/// An image to be built.
+pub struct BuildRequest {
+    /// The Dockerfile's text, with its bases pinned.
+    pub dockerfile: Vec<u8>,
+    /// What it is called in messages; a name without directories.
+    pub dockerfile_name: String,
+    /// The files that it can read.
+    pub context: Context,
+    /// The names that the image gets.
+    pub tags: Vec<Reference>,
+    /// The stage to build; `None` for the last one.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub build_args: BTreeMap<String, String>,
+    /// Labels that are added to those of the Dockerfile.
+    pub labels: BTreeMap<String, String>,
+    /// What to build for; `None` for what the engine runs on.
+    pub platform: Option<Platform>,
+    /// Whether to run steps that the engine has the result of.
+    pub no_cache: bool,
+    /// Whether to ask the registry for bases that the engine has.
+    pub pull: bool,
+    /// Images whose cache may be used.
+    pub cache_from: Vec<String>,
+    /// The network of `RUN`: `default`, `none` or `host`.
+    pub network: Option<String>,
+    /// Lines for `/etc/hosts`, `name:address` each.
+    pub add_hosts: Vec<String>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: Option<u64>,
+    /// Limits of processes.
+    pub ulimits: Vec<Ulimit>,
+    /// What `RUN --mount=type=secret` may read, by its id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// The agents that `RUN --mount=type=ssh` may use: the socket, by its id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Who knows the logins for the registries of the bases.
+    pub logins: Arc<dyn Logins>,
+    /// The latest time that a file may have, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
+    /// What of the Dockerfile only BuildKit can do, for people: `RUN --mount (line 5)`.
+    pub needs_buildkit: Vec<String>,
+}
+
+impl BuildRequest {
+    /// A build of `dockerfile` with nothing else asked for.
+    #[must_use]
+    pub fn new(dockerfile: Vec<u8>, context: Context, logins: Arc<dyn Logins>) -> Self {
+        Self {
+            dockerfile,
+            dockerfile_name: "Dockerfile".to_owned(),
+            context,
+            tags: Vec::new(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            platform: None,
+            no_cache: false,
+            pull: false,
+            cache_from: Vec::new(),
+            network: None,
+            add_hosts: Vec::new(),
+            shm_size: None,
+            ulimits: Vec::new(),
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            logins,
+            source_date_epoch: None,
+            needs_buildkit: Vec::new(),
+        }
+    }
+
+    /// The parameters of the engine's `/build` that both builders understand (moby
+    /// `api/server/router/build/build_routes.go`: `newImageBuildOptions`).
+    pub(super) fn parameters(&self, dockerfile: &str) -> Vec<(&'static str, String)> {
+        let mut parameters = vec![("dockerfile", dockerfile.to_owned())];
+        let mut add = |name, value| parameters.push((name, value));
+        for tag in &self.tags {
+            add("t", tag.to_string());
+        }
+        for host in &self.add_hosts {
+            add("extrahosts", host.clone());
+        }
+        let maps = [("buildargs", &self.build_args), ("labels", &self.labels)];
+        for (name, map) in maps.into_iter().filter(|(_, map)| !map.is_empty()) {
+            add(name, serde_json::json!(map).to_string());
+        }
+        if !self.cache_from.is_empty() {
+            add("cachefrom", serde_json::json!(self.cache_from).to_string());
+        }
+        if !self.ulimits.is_empty() {
+            let limits: Vec<_> = self.ulimits.iter().map(Ulimit::json).collect();
+            add("ulimits", serde_json::json!(limits).to_string());
+        }
+        let texts = [
+            ("target", self.target.clone()),
+            ("networkmode", self.network.clone()),
+            ("platform", self.platform.as_ref().map(ToString::to_string)),
+            ("shmsize", self.shm_size.map(|size| size.to_string())),
+            ("nocache", self.no_cache.then(|| "1".to_owned())),
+            ("pull", self.pull.then(|| "1".to_owned())),
+        ];
+        for (name, value) in texts {
+            if let Some(value) = value {
+                add(name, value);
+            }
+        }
+        parameters
+    }
+}
+
+/// A limit of the processes of `RUN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// Its name: `nofile`.
+    pub name: String,
+    /// What a process starts with.
+    pub soft: i64,
+    /// What it can raise it to.
+    pub hard: i64,
+}
+
+impl Ulimit {
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "Name": self.name, "Soft": self.soft, "Hard": self.hard })
+    }
+}
+
+/// Where a build's secret comes from. It is read when a step asks for it.
+#[derive(Clone, Debug)]
+pub enum SecretSource {
+    /// A file.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable(String),
+    /// The value itself.
+    Value(Secret),
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A step of the Dockerfile failed.
+    #[error("{}", Failed(step, *exit_code, message))]
+    Step {
+        /// Its name as the engine gives it: `[2/5] RUN make`.
+        step: String,
+        /// The exit code, if it was a program that failed.
+        exit_code: Option<i64>,
+        /// What the engine says.
+        message: String,
+        /// What the step wrote, as far as the engine passed it on; the end of it if that is more
+        /// than a megabyte.
+        log: String,
+    },
+    /// The engine does not accept the Dockerfile.
+    #[error("{message}")]
+    Dockerfile {
+        /// What the engine says.
+        message: String,
+    },
+    /// A file is not what was hashed any more.
+    #[error(
+        "`{}` changed or vanished while it was being built, so that the image would not be that of its inputs: build again",
+        path.display()
+    )]
+    ContextChanged {
+        /// The file, relative to the context.
+        path: PathBuf,
+    },
+    /// A file that was hashed cannot be read any more.
+    #[error("cannot read `{}` of the build context: {source}", path.display())]
+    Unreadable {
+        /// The file, relative to the context.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A secret cannot be read.
+    #[error("cannot read the secret `{id}`: {reason}")]
+    Secret {
+        /// Its id.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// The engine cannot build this.
+    #[error("this engine cannot build {what}: {why}")]
+    Unsupported {
+        /// What.
+        what: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The engine could not do what it was asked.
+    #[error(transparent)]
+    Engine(#[from] Error),
+    /// The build was cancelled in the engine.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl BuildError {
+    /// Whether it is the Dockerfile or its files that are wrong, rather than an engine, a registry
+    /// or the network.
+    #[must_use]
+    pub fn is_of_the_build(&self) -> bool {
+        matches!(self, Self::Step { .. } | Self::Dockerfile { .. } | Self::ContextChanged { .. })
+    }
+}
+
+/// The sentence about a step that failed.
+struct Failed<'a>(&'a str, Option<i64>, &'a str);
+
+impl fmt::Display for Failed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(step, Some(code), _) => write!(f, "step `{step}` failed with exit code {code}"),
+            Self(step, None, message) => write!(f, "step `{step}` failed: {message}"),
+        }
+    }
+}

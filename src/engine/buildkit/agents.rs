@@ -1,0 +1,94 @@
+//! SSH agents, forwarded to the steps of a build that mount them.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bollard_buildkit_proto::moby::sshforward::v1::{
+    BytesMessage, CheckAgentRequest, CheckAgentResponse,
+};
+use bytes::BytesMut;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+};
+
+use super::grpc::{self, Answer, Code, Messages, Status};
+
+/// The agent's id when nobody gives it another (buildkit `session/sshforward/ssh.go`).
+const DEFAULT: &str = "default";
+/// The metadata that names the agent.
+const ID: &str = "buildkit.ssh.id";
+/// So much is passed on at once: buildkit's own size.
+const CHUNK: usize = 32 << 10;
+
+fn socket<'a>(agents: &'a BTreeMap<String, PathBuf>, id: &str) -> Result<&'a PathBuf, Status> {
+    let id = if id.is_empty() { DEFAULT } else { id };
+    agents
+        .get(id)
+        .ok_or_else(|| Status::new(Code::NotFound, format!("there is no SSH agent `{id}`")))
+}
+
+/// Says whether there is an agent of that name.
+pub(super) async fn check(
+    agents: &BTreeMap<String, PathBuf>,
+    asked: CheckAgentRequest,
+) -> Result<CheckAgentResponse, Status> {
+    socket(agents, &asked.id).map(|_| CheckAgentResponse {})
+}
+
+/// Connects a step with an agent.
+pub(super) async fn forward(
+    agents: &BTreeMap<String, PathBuf>,
+    request: Request<Incoming>,
+) -> Response<Answer> {
+    let id = request.headers().get(ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let path = match socket(agents, id) {
+        Ok(path) => path,
+        Err(status) => return grpc::refuse(status),
+    };
+    let agent = match connect(path).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            let message = format!("cannot reach the SSH agent at {}: {error}", path.display());
+            return grpc::refuse(Status::new(Code::Unavailable, message));
+        }
+    };
+    let (mut from_agent, mut to_agent) = tokio::io::split(agent);
+    let (sender, receiver) = mpsc::channel(1);
+    let mut questions = Messages::new(request.into_body());
+    tokio::spawn(async move {
+        while let Ok(Some(BytesMessage { data })) = questions.next().await {
+            if to_agent.write_all(&data).await.is_err() {
+                break;
+            }
+        }
+        let _ = to_agent.shutdown().await;
+    });
+    tokio::spawn(async move {
+        let mut chunk = vec![0; CHUNK];
+        while let Ok(length @ 1..) = from_agent.read(&mut chunk).await {
+            let data = chunk.get(..length).unwrap_or_default().to_vec();
+            let mut message = BytesMut::new();
+            grpc::encode(&BytesMessage { data }, &mut message);
+            if sender.send(Ok(message.freeze())).await.is_err() {
+                break;
+            }
+        }
+    });
+    grpc::response(receiver)
+}
+
+#[cfg(unix)]
+async fn connect(
+    path: &std::path::Path,
+) -> std::io::Result<impl AsyncRead + AsyncWrite + Send + use<>> {
+    tokio::net::UnixStream::connect(path).await
+}
+
+#[cfg(windows)]
+async fn connect(
+    path: &std::path::Path,
+) -> std::io::Result<impl AsyncRead + AsyncWrite + Send + use<>> {
+    tokio::net::windows::named_pipe::ClientOptions::new().open(path)
+}

@@ -1,0 +1,218 @@
+//! The session: a connection that the engine opens towards us, over one that we opened to it.
+//!
+//! `POST /session` turns the connection into HTTP/2 with the roles swapped (moby
+//! `client/hijack.go`, buildkit `session/session.go`): BuildKit calls, we serve.
+
+use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, sync::Arc};
+
+use bollard_buildkit_proto::{
+    health::{
+        HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus::Serving,
+    },
+    moby::{
+        buildkit::secrets::v1::{GetSecretRequest, GetSecretResponse},
+        filesync::v1::{CredentialsRequest, CredentialsResponse},
+    },
+};
+use http::{Method, Request, Response, header};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn, upgrade::Upgraded};
+use hyper_util::rt::TokioExecutor;
+use tokio::task::{AbortHandle, spawn_blocking};
+
+use super::{
+    Fault, agents,
+    filesync::{self, Directories},
+    grpc::{self, Answer, Code, Status},
+};
+use crate::{
+    credentials::Logins,
+    engine::{
+        build::{BuildError, SecretSource},
+        error::Error,
+        http::{Http, accepted, empty},
+    },
+};
+
+/// What is being done, for errors.
+const ACTION: &str = "open a session for the build";
+/// BuildKit's name for Docker Hub.
+const DOCKER_HUB: &str = "registry-1.docker.io";
+/// The longest secret that BuildKit takes (buildkit `session/secrets/secretsprovider/store.go`).
+const LONGEST_SECRET: u64 = 500 * 1024;
+/// Room for what BuildKit sends us. Its requests for files are frames of a few bytes, and many;
+/// h2 takes many small frames for an attack, in proportion to the room that it was given
+/// (hyperium/h2#935).
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
+/// The calls that are served.
+mod method {
+    pub(super) const DIFF_COPY: &str = "/moby.filesync.v1.FileSync/DiffCopy";
+    pub(super) const CREDENTIALS: &str = "/moby.filesync.v1.Auth/Credentials";
+    pub(super) const GET_SECRET: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
+    pub(super) const CHECK_AGENT: &str = "/moby.sshforward.v1.SSH/CheckAgent";
+    pub(super) const FORWARD_AGENT: &str = "/moby.sshforward.v1.SSH/ForwardAgent";
+    pub(super) const HEALTH: &str = "/grpc.health.v1.Health/Check";
+}
+
+/// What a build may ask for.
+pub(super) struct Services {
+    pub(super) directories: Directories,
+    pub(super) logins: Arc<dyn Logins>,
+    pub(super) secrets: BTreeMap<String, SecretSource>,
+    pub(super) agents: BTreeMap<String, PathBuf>,
+    pub(super) fault: Fault,
+}
+
+/// A session under way. It ends when it is dropped.
+pub(super) struct Session {
+    /// Its name, under which a build finds it.
+    pub(super) id: String,
+    serving: AbortHandle,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Session {
+    /// Opens a session at the engine and serves it in a task of its own.
+    pub(super) async fn open(
+        http: &Http,
+        shared_key: &str,
+        services: Services,
+    ) -> Result<Self, BuildError> {
+        let id = unique();
+        let mut request = http
+            .request(Method::POST, "/session")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "h2c")
+            .header("X-Docker-Expose-Session-Uuid", &id)
+            .header("X-Docker-Expose-Session-Name", "smartbuild")
+            .header("X-Docker-Expose-Session-Sharedkey", shared_key);
+        for method in services.methods() {
+            request = request.header("X-Docker-Expose-Session-Grpc-Method", method);
+        }
+        let request = request.body(empty()).map_err(|error| Error::broken(ACTION, &error))?;
+        let response = accepted(ACTION, http.send(ACTION, request).await?).await?;
+        let connection =
+            hyper::upgrade::on(response).await.map_err(|error| Error::broken(ACTION, &error))?;
+        let serving = tokio::spawn(serve(connection, Arc::new(services))).abort_handle();
+        Ok(Self { id, serving })
+    }
+}
+
+async fn serve(connection: Upgraded, services: Arc<Services>) {
+    let service = service_fn(move |request| {
+        let services = Arc::clone(&services);
+        async move { Ok::<_, Infallible>(services.call(request).await) }
+    });
+    // However it ends, the build's own answer says it better.
+    let _ = http2::Builder::new(TokioExecutor::new())
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .serve_connection(connection, service)
+        .await;
+}
+
+impl Services {
+    /// The calls that are worth making. BuildKit does without logins, secrets and agents where
+    /// they are not named here.
+    fn methods(&self) -> Vec<&'static str> {
+        let mut methods = vec![method::DIFF_COPY, method::CREDENTIALS, method::HEALTH];
+        if !self.secrets.is_empty() {
+            methods.push(method::GET_SECRET);
+        }
+        if !self.agents.is_empty() {
+            methods.extend([method::CHECK_AGENT, method::FORWARD_AGENT]);
+        }
+        methods
+    }
+
+    async fn call(&self, request: Request<Incoming>) -> Response<Answer> {
+        match request.uri().path() {
+            method::DIFF_COPY => filesync::diff_copy(&self.directories, &self.fault, request),
+            method::CREDENTIALS => grpc::unary(request, |asked| self.credentials(asked)).await,
+            method::GET_SECRET => grpc::unary(request, |asked| self.secret(asked)).await,
+            method::CHECK_AGENT => {
+                grpc::unary(request, |asked| agents::check(&self.agents, asked)).await
+            }
+            method::FORWARD_AGENT => agents::forward(&self.agents, request).await,
+            method::HEALTH => {
+                grpc::unary(request, |_: HealthCheckRequest| async {
+                    Ok(HealthCheckResponse { status: Serving as i32 })
+                })
+                .await
+            }
+            other => {
+                grpc::refuse(Status::new(Code::Unimplemented, format!("no method {other} here")))
+            }
+        }
+    }
+
+    /// The login for a registry; an empty one where there is none.
+    async fn credentials(&self, asked: CredentialsRequest) -> Result<CredentialsResponse, Status> {
+        let host = if asked.host == DOCKER_HUB { "docker.io".to_owned() } else { asked.host };
+        let logins = Arc::clone(&self.logins);
+        let login = spawn_blocking(move || logins.login(&host))
+            .await
+            .map_err(|error| Status::new(Code::Unknown, error.to_string()))?
+            .map_err(|error| {
+                let status = Status::new(Code::Unavailable, error.to_string());
+                self.fault.set(Error::from(error).into());
+                status
+            })?;
+        Ok(login.map_or_else(CredentialsResponse::default, |login| CredentialsResponse {
+            // A token has no user: that is how BuildKit tells them apart.
+            username: if login.identity_token { String::new() } else { login.username.clone() },
+            secret: login.secret.expose().to_owned(),
+        }))
+    }
+
+    async fn secret(&self, asked: GetSecretRequest) -> Result<GetSecretResponse, Status> {
+        let id = asked.id;
+        // BuildKit goes on without one that is not required.
+        let Some(source) = self.secrets.get(&id).cloned() else {
+            return Err(Status::new(Code::NotFound, format!("there is no secret `{id}`")));
+        };
+        let read = spawn_blocking(move || read_secret(&source)).await;
+        match read.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(data) => Ok(GetSecretResponse { data }),
+            Err(reason) => {
+                let error = BuildError::Secret { id, reason };
+                let status = Status::new(Code::Unavailable, error.to_string());
+                self.fault.set(error);
+                Err(status)
+            }
+        }
+    }
+}
+
+fn read_secret(source: &SecretSource) -> Result<Vec<u8>, String> {
+    let value = match source {
+        SecretSource::File(path) => {
+            let length = std::fs::metadata(path).map(|metadata| metadata.len());
+            let read = length.and_then(|length| match length {
+                0..=LONGEST_SECRET => std::fs::read(path).map(Some),
+                _ => Ok(None),
+            });
+            read.map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        SecretSource::Variable(name) => {
+            let value = std::env::var_os(name).ok_or_else(|| format!("{name} is not set"))?;
+            Some(value.into_encoded_bytes())
+        }
+        SecretSource::Value(secret) => Some(secret.expose().as_bytes().to_vec()),
+    };
+    value
+        .filter(|value| value.len() as u64 <= LONGEST_SECRET)
+        .ok_or_else(|| format!("it is longer than the {} KiB of BuildKit", LONGEST_SECRET / 1024))
+}
+
+/// A name that no other session of this engine has.
+fn unique() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Each is keyed by the system's random numbers.
+    let half = || RandomState::new().hash_one(std::time::SystemTime::now());
+    format!("{:016x}{:016x}", half(), half())
+}

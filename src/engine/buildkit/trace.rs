@@ -1,0 +1,366 @@
+//! BuildKit's progress, turned into events, and its failures, turned into errors.
+//!
+//! BuildKit speaks of *vertexes*, each known by a digest and told of again and again. People think
+//! in steps, so that each vertex becomes one.
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard_buildkit_proto::{
+    google::protobuf::Timestamp,
+    moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning},
+};
+
+use crate::engine::{
+    build::BuildError,
+    error::Error,
+    progress::{Amount, Event, Progress, StepId, Stream},
+};
+
+/// So much of what a step wrote is kept for the error, should it fail.
+const KEPT_LOG: usize = 1 << 20;
+
+/// What is known of a build under way.
+#[derive(Default)]
+pub(super) struct Trace {
+    steps: Vec<Step>,
+    by_digest: HashMap<String, usize>,
+    failed: Option<usize>,
+}
+
+#[derive(Default)]
+struct Step {
+    name: String,
+    started: bool,
+    ended: bool,
+    error: String,
+    log: Log,
+}
+
+impl Trace {
+    /// Takes in what BuildKit says, and tells what is new.
+    pub(super) fn update(&mut self, status: StatusResponse, progress: &dyn Progress) {
+        for vertex in status.vertexes {
+            self.vertex(vertex, progress);
+        }
+        for transfer in status.statuses {
+            self.transfer(transfer, progress);
+        }
+        for log in status.logs {
+            self.log(log, progress);
+        }
+        for warning in status.warnings {
+            progress.event(of_warning(warning));
+        }
+    }
+
+    /// The step of a digest, known from now on.
+    fn step(&mut self, digest: &str) -> (StepId, &mut Step, bool) {
+        let known = self.by_digest.get(digest).copied();
+        let index = known.unwrap_or_else(|| {
+            self.by_digest.insert(digest.to_owned(), self.steps.len());
+            self.steps.push(Step::default());
+            self.steps.len() - 1
+        });
+        let id = StepId(u32::try_from(index).unwrap_or(u32::MAX));
+        (id, &mut self.steps[index], known.is_none())
+    }
+
+    fn vertex(&mut self, vertex: Vertex, progress: &dyn Progress) {
+        let (id, step, new) = self.step(&vertex.digest);
+        if new || step.name.is_empty() {
+            step.name.clone_from(&vertex.name);
+            progress.event(Event::StepKnown { step: id, name: vertex.name });
+        }
+        // A vertex may be run again, for another part of the build that needs it.
+        if vertex.started.is_some() && !vertex.cached && (!step.started || step.ended) {
+            let again = step.ended && vertex.completed.is_none();
+            if !step.started || again {
+                step.started = true;
+                step.ended = false;
+                progress.event(Event::StepStarted { step: id });
+            }
+        }
+        if vertex.completed.is_none() || step.ended {
+            return;
+        }
+        step.ended = true;
+        if !vertex.error.is_empty() {
+            step.error.clone_from(&vertex.error);
+            // Steps that ran beside the one that failed are cancelled, and say so.
+            let cancelled = vertex.error.contains("context canceled");
+            progress.event(Event::StepFailed { step: id, message: vertex.error });
+            if self.failed.is_none() || !cancelled {
+                self.failed = Some(id.0 as usize);
+            }
+            return;
+        }
+        // Nobody will ask for it.
+        step.log = Log::default();
+        if vertex.cached {
+            progress.event(Event::StepCached { step: id });
+        } else {
+            let took = span(vertex.started.as_ref(), vertex.completed.as_ref());
+            progress.event(Event::StepFinished { step: id, took });
+        }
+    }
+
+    fn transfer(&mut self, status: VertexStatus, progress: &dyn Progress) {
+        let (step, _, _) = self.step(&status.vertex);
+        let what = if status.name.is_empty() { status.id } else { status.name };
+        let amount = Amount::new(status.current, status.total);
+        let done = status.completed.is_some();
+        progress.event(Event::Transfer { step, what, amount, done });
+    }
+
+    fn log(&mut self, log: VertexLog, progress: &dyn Progress) {
+        let (id, step, _) = self.step(&log.vertex);
+        step.log.push(&log.msg);
+        let stream = if log.stream == 1 { Stream::Stdout } else { Stream::Stderr };
+        progress.event(Event::Log { step: id, stream, text: log.msg });
+    }
+
+    /// The error of a build that BuildKit gave up, saying `message`.
+    pub(super) fn failure(&mut self, message: String) -> BuildError {
+        let message = stripped(&message).to_owned();
+        if message == "context canceled" || message == "Canceled" {
+            return BuildError::Cancelled;
+        }
+        let Some(step) = self.failed.and_then(|index| self.steps.get_mut(index)) else {
+            // What is wrong before any step ran is wrong with the Dockerfile.
+            return match Error::failed("build the image", message.clone()) {
+                Error::Failed { .. } => BuildError::Dockerfile { message },
+                error => error.into(),
+            };
+        };
+        let name = std::mem::take(&mut step.name);
+        let said = stripped(&step.error).to_owned();
+        let error = Error::failed(action(&name), said.clone());
+        match error {
+            Error::DiskFull { .. } => error.into(),
+            _ if !is_of_the_dockerfile(&name) => error.into(),
+            _ => BuildError::Step {
+                exit_code: exit_code(&said),
+                message: said,
+                log: std::mem::take(&mut step.log).text(),
+                step: name,
+            },
+        }
+    }
+}
+
+/// Whether a step is an instruction of the Dockerfile that did its own work, rather than something
+/// that the engine does around it, or the pull of a base.
+fn is_of_the_dockerfile(name: &str) -> bool {
+    let Some((number, instruction)) = name.strip_prefix('[').and_then(|rest| rest.split_once("] "))
+    else {
+        return false;
+    };
+    number != "internal" && !number.starts_with("auth") && !instruction.starts_with("FROM ")
+}
+
+/// What the engine was doing in a step that is not the Dockerfile's, for an error.
+fn action(step: &str) -> String {
+    let internal = step.strip_prefix("[internal] ").unwrap_or(step);
+    match internal.strip_prefix("load metadata for ") {
+        Some(image) => format!("find the base {image}"),
+        None => match step.split_once("] FROM ") {
+            Some((_, image)) => format!("pull the base {image}"),
+            None => format!("do `{internal}`"),
+        },
+    }
+}
+
+/// Takes off what BuildKit and gRPC put before the reason.
+fn stripped(message: &str) -> &str {
+    const PREFIXES: [&str; 6] = [
+        "failed to solve: ",
+        "failed to solve with frontend dockerfile.v0: ",
+        "failed to solve with frontend gateway.v0: ",
+        "failed to create LLB definition: ",
+        "rpc error: code = Unknown desc = ",
+        "rpc error: code = Canceled desc = ",
+    ];
+    let mut rest = message.trim();
+    while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = shorter;
+    }
+    rest
+}
+
+/// The number in `... exit code: 3`.
+fn exit_code(message: &str) -> Option<i64> {
+    let (_, rest) = message.rsplit_once("exit code: ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn span(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Duration {
+    let time =
+        |stamp: &Timestamp| i128::from(stamp.seconds) * 1_000_000_000 + i128::from(stamp.nanos);
+    let nanoseconds = match (from, to) {
+        (Some(from), Some(to)) => time(to) - time(from),
+        _ => 0,
+    };
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
+}
+
+fn of_warning(warning: VertexWarning) -> Event {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let line = warning.ranges.first().and_then(|range| range.start).map(|start| start.line);
+    Event::Warning {
+        short: text(&warning.short),
+        detail: warning.detail.iter().map(|line| text(line)).collect(),
+        url: Some(warning.url).filter(|url| !url.is_empty()),
+        line: line.and_then(|line| u32::try_from(line).ok()).filter(|line| *line > 0),
+    }
+}
+
+/// What a step wrote: the end of it, if it is much.
+#[derive(Default)]
+struct Log {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl Log {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        // Moving is rare: only when twice as much is there as is kept.
+        if self.bytes.len() > 2 * KEPT_LOG {
+            self.bytes.drain(..self.bytes.len() - KEPT_LOG);
+            self.cut = true;
+        }
+    }
+
+    fn text(self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        if self.cut { format!("[earlier output left out]\n{text}") } else { text.into_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Event>>);
+
+    impl Progress for Heard {
+        fn event(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+
+    fn vertex(digest: &str, name: &str) -> Vertex {
+        Vertex { digest: digest.into(), name: name.into(), ..Vertex::default() }
+    }
+
+    fn at(seconds: i64) -> Option<Timestamp> {
+        Some(Timestamp { seconds, nanos: 0 })
+    }
+
+    fn said(updates: Vec<Vertex>) -> (Trace, Vec<Event>) {
+        let (mut trace, heard) = (Trace::default(), Heard::default());
+        for vertex in updates {
+            let status = StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() };
+            trace.update(status, &heard);
+        }
+        (trace, heard.0.into_inner().unwrap())
+    }
+
+    #[test]
+    fn a_step_that_is_told_of_often_is_one_step() {
+        let run = vertex("d", "[2/2] RUN make");
+        let (_, events) = said(vec![
+            run.clone(),
+            Vertex { started: at(10), ..run.clone() },
+            Vertex { started: at(10), ..run.clone() },
+            Vertex { started: at(10), completed: at(13), ..run.clone() },
+            Vertex { started: at(10), completed: at(13), ..run },
+        ]);
+        let step = StepId(0);
+        assert_eq!(
+            events,
+            [
+                Event::StepKnown { step, name: "[2/2] RUN make".into() },
+                Event::StepStarted { step },
+                Event::StepFinished { step, took: Duration::from_secs(3) },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cached_step_is_only_that() {
+        let run =
+            Vertex { started: at(1), completed: at(1), cached: true, ..vertex("d", "[1/1] RUN x") };
+        let (_, events) = said(vec![run]);
+        assert_eq!(events[1..], [Event::StepCached { step: StepId(0) }]);
+    }
+
+    #[test]
+    fn a_failing_step_is_the_one_that_failed_not_one_that_was_cancelled() {
+        let end = |digest: &str, name: &str, error: &str| Vertex {
+            started: at(1),
+            completed: at(2),
+            error: error.into(),
+            ..vertex(digest, name)
+        };
+        let failing = "process \"/bin/sh -c false\" did not complete successfully: exit code: 7";
+        let (mut trace, _) = said(vec![
+            end("a", "[a 2/2] RUN sleep 9", "context canceled"),
+            end("b", "[b 2/2] RUN false", failing),
+            end("c", "[c 2/2] RUN sleep 8", "context canceled: context canceled"),
+        ]);
+        trace.log(
+            VertexLog {
+                vertex: "b".into(),
+                msg: b"what it wrote\n".to_vec(),
+                ..Default::default()
+            },
+            &Heard::default(),
+        );
+        let error = trace.failure(format!("failed to solve: {failing}"));
+        assert_eq!(error.to_string(), "step `[b 2/2] RUN false` failed with exit code 7");
+        let BuildError::Step { log, .. } = error else { panic!("{error:?}") };
+        assert_eq!(log, "what it wrote\n");
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_had_is_no_fault_of_the_build() {
+        let (mut trace, _) = said(vec![Vertex {
+            started: at(1),
+            completed: at(2),
+            error: "pull access denied".into(),
+            ..vertex("d", "[internal] load metadata for localhost:5000/base:1")
+        }]);
+        let error = trace.failure("failed to solve with frontend dockerfile.v0: x".into());
+        assert!(!error.is_of_the_build());
+        assert_eq!(
+            error.to_string(),
+            "the engine cannot find the base localhost:5000/base:1: pull access denied"
+        );
+    }
+
+    #[test]
+    fn a_dockerfile_that_is_refused_says_why() {
+        let error = Trace::default().failure(
+            "failed to solve with frontend dockerfile.v0: failed to create LLB definition: \
+             dockerfile parse error line 2: unknown instruction: FORM"
+                .into(),
+        );
+        assert_eq!(error.to_string(), "dockerfile parse error line 2: unknown instruction: FORM");
+        assert!(error.is_of_the_build());
+    }
+
+    #[test]
+    fn the_log_of_a_talkative_step_keeps_its_end() {
+        let mut log = Log::default();
+        for _ in 0..40 {
+            log.push(&[b'x'; KEPT_LOG / 8]);
+        }
+        log.push(b"the end\n");
+        let text = log.text();
+        assert!(text.ends_with("the end\n") && text.len() <= 2 * KEPT_LOG + 64);
+    }
+}
