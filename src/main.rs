@@ -1,3 +1,7 @@
 //! `smartbuild`, thin over its library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    smartbuild::cli::main()
+}

@@ -85,6 +85,12 @@ impl Environment {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|v| !v.is_empty())
     }
 
+    /// The value of a variable that is set and is text, even to nothing.
+    #[must_use]
+    pub fn var_even_empty(&self, name: &str) -> Option<&str> {
+        self.variables.get(OsStr::new(name))?.to_str()
+    }
+
     /// A variable that holds a path; a relative one is below the working directory.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<PathBuf> {

@@ -1,1 +1,150 @@
-//! To be filled.
+//! The command line: what was typed, which command it is, and which exit code it ends with.
+//!
+//! Knows arguments and exit codes; must not know how anything is done.
+
+mod build;
+mod check;
+mod inputs;
+mod key;
+mod options;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+pub use options::BuildOptions;
+
+use crate::{
+    engine::BuildError,
+    run,
+    settings::{Environment, Request},
+};
+
+/// Builds and pushes an image, unless the registry already has the image of these inputs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "smartbuild",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = AFTER_HELP
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    build: BuildOptions,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  smartbuild -t registry.cn-hangzhou.aliyuncs.com/team/app:1 --push .
+  smartbuild --push              in GitLab CI, with IMAGE_URL set: tags $CI_PIPELINE_IID and latest
+  smartbuild check .             would the build be skipped?
+
+Exit codes: 0 done, 1 a step of the Dockerfile failed (check: would build),
+2 usage or configuration, 3 registry, credentials or engine.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build and push, unless there is nothing to do (the default command)
+    Build(BuildOptions),
+    /// Print the key of the image: the digest of everything it depends on
+    Key(BuildOptions),
+    /// Print what is in the key
+    Inputs(BuildOptions),
+    /// Say whether a build would be skipped; builds nothing
+    Check(BuildOptions),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for is done.
+    Done = 0,
+    /// A step of the Dockerfile failed; for `check`: the build would not be skipped.
+    BuildFailed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// The registry, the credentials or the engine.
+    Outside = 3,
+    /// Ctrl-C, as shells count it.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Reads the command line of this process, does what it says and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // The reader of --help may be gone; that is not an error.
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let (options, command): (BuildOptions, fn(&Request) -> Result<Exit, run::Error>) =
+        match cli.command {
+            None => (cli.build, build::run),
+            Some(Command::Build(options)) => (options, build::run),
+            Some(Command::Key(options)) => (options, key::run),
+            Some(Command::Inputs(options)) => (options, inputs::run),
+            Some(Command::Check(options)) => (options, check::run),
+        };
+    let request = Request::new(&options, &Environment::capture());
+    match request.map_err(run::Error::from).and_then(|request| command(&request)) {
+        Ok(exit) => exit.into(),
+        // Nobody reads on: that is no error of ours.
+        Err(run::Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Exit::Done.into()
+        }
+        Err(error) => {
+            crate::report::complain(&error);
+            exit_code(&error).into()
+        }
+    }
+}
+
+/// The exit code that says what kind of thing went wrong.
+fn exit_code(error: &run::Error) -> Exit {
+    use run::Error as E;
+    match error {
+        E::Settings(_)
+        | E::NoDockerfile { .. }
+        | E::Dockerfile(_)
+        | E::Ignore { .. }
+        | E::Context(_)
+        | E::ImageName { .. }
+        | E::Write { .. } => Exit::Usage,
+        E::Interrupted => Exit::Interrupted,
+        E::Build(BuildError::Step { .. }) => Exit::BuildFailed,
+        E::Stdout(_)
+        | E::Runtime(_)
+        | E::Base { .. }
+        | E::NoBase { .. }
+        | E::Registry(_)
+        | E::NoEngine { .. }
+        | E::Engine(_)
+        | E::Build(_)
+        | E::Strict(_) => Exit::Outside,
+    }
+}
+
+/// Runs `work` to its end, or to Ctrl-C: then it is dropped, which cancels what it has under way.
+fn carry_out<T>(work: impl Future<Output = Result<T, run::Error>>) -> Result<T, run::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(run::Error::Runtime)?;
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            _ = tokio::signal::ctrl_c() => Err(run::Error::Interrupted),
+        }
+    })
+}

@@ -30,6 +30,7 @@ mod context;
 mod dial;
 mod endpoint;
 mod error;
+mod history;
 mod http;
 mod images;
 mod progress;

@@ -276,6 +276,8 @@ fn describe(entry: &Entry<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{
         super::tests::{file, sample, tree},
         *,
@@ -298,11 +300,11 @@ mod tests {
     fn each_change_is_named_in_words() {
         let first = |name, mode, kind| {
             said(|i| {
-                i.context = tree(&[
+                i.context = Arc::new(tree(&[
                     ("", name, mode, kind),
                     ("", "b", Mode::EXECUTABLE, Kind::Directory),
                     ("b", "\u{e4}", Mode::LINK, Kind::Symlink { target: b"../a" }),
-                ]);
+                ]));
             })
         };
         assert_eq!(first("a", Mode::PLAIN, file(b"other")), "`a` changed");
@@ -334,7 +336,12 @@ mod tests {
         let many = said(|i| {
             for n in 0..9 {
                 let name = format!("new{n}");
-                i.context.push(b"", name.as_bytes(), Mode::EXECUTABLE, Kind::Directory);
+                Arc::make_mut(&mut i.context).push(
+                    b"",
+                    name.as_bytes(),
+                    Mode::EXECUTABLE,
+                    Kind::Directory,
+                );
             }
         });
         assert_eq!(many, "`new0` added, `new1` added, `new2` added and 6 more");

@@ -176,6 +176,8 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{
         super::tests::{file, sample, tree},
         *,
@@ -186,12 +188,12 @@ mod tests {
     };
 
     /// The sample's context with another first entry.
-    fn with_first(name: &str, mode: Mode, kind: Kind<'_>) -> Tree {
-        tree(&[
+    fn with_first(name: &str, mode: Mode, kind: Kind<'_>) -> Arc<Tree> {
+        Arc::new(tree(&[
             ("", name, mode, kind),
             ("", "b", Mode::EXECUTABLE, Kind::Directory),
             ("b", "\u{e4}", Mode::LINK, Kind::Symlink { target: b"../a" }),
-        ])
+        ]))
     }
 
     /// Keys of schema 1. If one of these moves, every image in every registry is built again.

@@ -2,7 +2,7 @@
 //!
 //! A name that is not UTF-8 is written as `{"hex": "…"}`, so that nothing is lost.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -14,11 +14,13 @@ use crate::{
     registry::Digest,
 };
 
-pub(super) fn serialize<S: Serializer>(tree: &Tree, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize<S: Serializer>(tree: &Arc<Tree>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(tree.entries().map(Row::from))
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Arc<Tree>, D::Error> {
     struct Rows;
 
     impl<'de> Visitor<'de> for Rows {
@@ -37,7 +39,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
     }
 
-    deserializer.deserialize_seq(Rows)
+    deserializer.deserialize_seq(Rows).map(Arc::new)
 }
 
 /// The same for trees by name.
@@ -48,14 +50,14 @@ pub(super) mod named {
 
     #[derive(Serialize, Deserialize)]
     #[serde(transparent)]
-    struct Wrapped(#[serde(with = "super")] Tree);
+    struct Wrapped(#[serde(with = "super")] Arc<Tree>);
 
     #[derive(Serialize)]
     #[serde(transparent)]
-    struct Borrowed<'a>(#[serde(serialize_with = "super::serialize")] &'a Tree);
+    struct Borrowed<'a>(#[serde(serialize_with = "super::serialize")] &'a Arc<Tree>);
 
     pub(in super::super) fn serialize<S: Serializer>(
-        trees: &BTreeMap<String, Tree>,
+        trees: &BTreeMap<String, Arc<Tree>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_map(trees.iter().map(|(name, tree)| (name, Borrowed(tree))))
@@ -63,7 +65,7 @@ pub(super) mod named {
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<String, Tree>, D::Error> {
+    ) -> Result<BTreeMap<String, Arc<Tree>>, D::Error> {
         let trees = BTreeMap::<String, Wrapped>::deserialize(deserializer)?;
         Ok(trees.into_iter().map(|(name, Wrapped(tree))| (name, tree)).collect())
     }
@@ -155,12 +157,13 @@ mod tests {
     use super::*;
 
     #[derive(Serialize, Deserialize, PartialEq, Debug)]
-    struct Wrapped(#[serde(with = "super")] Tree);
+    struct Wrapped(#[serde(with = "super")] Arc<Tree>);
 
     #[test]
     fn names_that_are_not_text_survive() {
         let mut tree = Tree::default();
         tree.push(b"a\xff", b"b\"\n", Mode::exact(0o4755), Kind::Symlink { target: b"\xfe/x" });
+        let tree = Arc::new(tree);
         let json = serde_json::to_string(&Wrapped(tree.clone())).unwrap();
         assert_eq!(
             json,

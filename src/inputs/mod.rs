@@ -12,7 +12,10 @@ mod encode;
 mod files;
 mod key;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,10 +42,10 @@ pub struct Inputs {
     pub images: Vec<Image>,
     /// Files of the build context that those stages select.
     #[serde(with = "files")]
-    pub context: Tree,
+    pub context: Arc<Tree>,
     /// The same for every named context (`--build-context NAME=PATH`).
     #[serde(default, with = "files::named", skip_serializing_if = "BTreeMap::is_empty")]
-    pub contexts: BTreeMap<String, Tree>,
+    pub contexts: BTreeMap<String, Arc<Tree>>,
     /// What the build fetches from elsewhere (`ADD https://…`, git).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<Remote>,
@@ -112,6 +115,14 @@ pub struct Remote {
     pub identity: String,
 }
 
+impl Image {
+    /// Whether only the engine has it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.identity, ImageIdentity::EngineId(_))
+    }
+}
+
 impl Inputs {
     /// The key of these inputs.
     #[must_use]
@@ -122,7 +133,7 @@ impl Inputs {
     /// How many files, links and directories the key covers.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.context.len() + self.contexts.values().map(Tree::len).sum::<usize>()
+        self.context.len() + self.contexts.values().map(|tree| tree.len()).sum::<usize>()
     }
 }
 
@@ -165,12 +176,12 @@ pub(crate) mod tests {
                 platform: None,
                 identity: ImageIdentity::Digest(Digest::of(b"alpine")),
             }],
-            context: tree(&[
+            context: Arc::new(tree(&[
                 ("", "a", Mode::PLAIN, file(b"hello")),
                 ("", "b", Mode::EXECUTABLE, Kind::Directory),
                 ("b", "\u{e4}", Mode::LINK, Kind::Symlink { target: b"../a" }),
-            ]),
-            contexts: [("assets".to_owned(), Tree::default())].into(),
+            ])),
+            contexts: [("assets".to_owned(), Arc::default())].into(),
             remotes: vec![Remote {
                 url: "https://e.example/x.tgz".into(),
                 identity: "etag:\"1\"".into(),

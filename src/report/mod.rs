@@ -1,1 +1,199 @@
-//! To be filled.
+//! What is said: text for people on stderr, data on stdout.
+//!
+//! Knows how outcomes are worded; must not know how they came about.
+
+mod human;
+pub mod progress;
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    inputs::Key,
+    registry::{Digest, Reference},
+    run::Prepared,
+    settings::Verbosity,
+};
+
+/// How a build ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The registry had the image; tags were pointed at it.
+    Retagged,
+    /// The registry had the image and every tag pointed at it already.
+    Unchanged,
+    /// The image was built.
+    Built,
+    /// The engine's store had the image.
+    Local,
+}
+
+/// What a build did, for `--json` and for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The key of the inputs.
+    pub key: Key,
+    /// Digest of the image's manifest in the registry, once it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The image's identifier in the engine's store, where an engine was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<Digest>,
+    /// The names asked for.
+    pub tags: Vec<Tagged>,
+    /// Why it was built; absent when it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the user should know although it worked.
+    pub warnings: Vec<String>,
+    /// How long it took, in seconds.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+    /// Requests made to registries.
+    pub requests: u64,
+}
+
+/// A name, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tagged {
+    /// The name.
+    pub reference: Reference,
+    /// What was done for it.
+    pub change: TagChange,
+}
+
+/// What was done for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TagChange {
+    /// It pointed at the image already.
+    Unchanged,
+    /// It was pointed at the image in the registry.
+    Moved,
+    /// The image was pushed under it.
+    Pushed,
+    /// It names the image in the engine's store.
+    Local,
+}
+
+/// Whether a build would be skipped, for `smartbuild check`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// The key of the inputs.
+    pub key: Key,
+    /// Whether the image is there.
+    pub hit: bool,
+    /// Its digest, when it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Why it would be built, when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    let milliseconds = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    serializer.serialize_f64(f64::from(milliseconds) / 1000.0)
+}
+
+/// Says things to people, as much as they want to hear.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporter {
+    verbosity: Verbosity,
+}
+
+impl Reporter {
+    /// A reporter that says as much as `verbosity` asks for.
+    #[must_use]
+    pub fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity }
+    }
+
+    /// Something that happened.
+    pub fn say(&self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            line(text);
+        }
+    }
+
+    /// How something happened, for those who asked with `-v`.
+    pub fn detail(&self, text: impl FnOnce() -> String) {
+        if self.verbosity >= Verbosity::Verbose {
+            line(&text());
+        }
+    }
+
+    /// Something that the user should know although it goes on. Said even when quiet.
+    pub fn warn(&self, text: &str) {
+        line(&format!("warning: {text}"));
+    }
+
+    /// What a person should know of how a key came about.
+    pub fn preparation(&self, prepared: &Prepared) {
+        for warning in &prepared.warnings {
+            self.warn(warning);
+        }
+        if let Some(reason) = &prepared.not_skippable {
+            self.warn(&format!("a build of these inputs is never skipped: {reason}"));
+        }
+    }
+
+    /// Whether a build would be skipped.
+    pub fn verdict(&self, verdict: &Verdict) {
+        match (&verdict.digest, &verdict.reason) {
+            (Some(digest), _) => self.say(&format!("would skip: the image is {digest}")),
+            (None, None) => self.say("would skip: the engine has the image"),
+            (None, Some(reason)) => self.say(&format!("would build: {reason}")),
+        }
+    }
+
+    /// The end of a build.
+    pub fn finish(&self, report: &Report) {
+        if self.verbosity >= Verbosity::Normal {
+            for text in human::lines(report) {
+                line(&text);
+            }
+        }
+    }
+}
+
+/// Says on stderr what went wrong: one sentence.
+pub fn complain(error: &dyn std::error::Error) {
+    line(&format!("error: {error}"));
+}
+
+pub use human::listing;
+
+/// Writes a text to stdout, with a newline at its end.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn text(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.trim_end().as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Writes data to stdout as pretty JSON.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn json(data: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, data)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// One line on stderr; where nobody reads it, nothing is lost.
+fn line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "smartbuild: {text}");
+}

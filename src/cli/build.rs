@@ -1,0 +1,26 @@
+//! `smartbuild build`.
+
+use super::{Exit, carry_out};
+use crate::{
+    report,
+    run::{self, World},
+    settings::{Request, Verbosity},
+};
+
+pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
+    let world = World::new(request);
+    let progress = report::progress::watch(request.progress);
+    let report = carry_out(run::build(request, &world, &*progress))?;
+    world.reporter.finish(&report);
+    let identifier = report.digest.as_ref().or(report.image_id.as_ref());
+    if let (Some(path), Some(identifier)) = (&request.iidfile, identifier) {
+        std::fs::write(path, identifier.to_string())
+            .map_err(|source| run::Error::Write { path: path.display().to_string(), source })?;
+    }
+    if request.json {
+        report::json(&report)?;
+    } else if let (true, Some(identifier)) = (request.verbosity == Verbosity::Quiet, identifier) {
+        report::text(&identifier.to_string())?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,136 @@
+//! The options that `build`, `key`, `inputs` and `check` share, with docker build's own names.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use crate::settings::{BasePolicy, Progress};
+
+/// What can be typed; [`crate::settings::Request`] is what it means.
+#[derive(Args, Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// Build context: the directory whose files the image may copy [default: .]
+    #[arg(value_name = "CONTEXT")]
+    pub context: Option<PathBuf>,
+
+    /// Name for the image; may be given several times
+    /// [default in GitLab CI: $IMAGE_URL:$CI_PIPELINE_IID and $IMAGE_URL:latest]
+    #[arg(short, long, value_name = "NAME:TAG")]
+    pub tag: Vec<String>,
+
+    /// Dockerfile; - reads it from stdin [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+
+    /// Value of a build argument; without a value, that of the variable of the same name
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+
+    /// Another directory that the Dockerfile may copy from
+    #[arg(long, value_name = "NAME=DIRECTORY")]
+    pub build_context: Vec<String>,
+
+    /// Label to set on the image
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+
+    /// Platform to build for, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub platform: Vec<String>,
+
+    /// Push the tags; with this, the registry is where built images are looked for
+    #[arg(long)]
+    pub push: bool,
+
+    /// Have the image in the engine's store at the end, also when the build was skipped
+    #[arg(long)]
+    pub load: bool,
+
+    /// Take base images from their registries only, never from the engine's store
+    #[arg(long)]
+    pub pull: bool,
+
+    /// Build whatever the key says, and without the engine's layer cache
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Image whose layers the engine may use; may be given several times
+    #[arg(long, value_name = "IMAGE")]
+    pub cache_from: Vec<String>,
+
+    /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Vec<String>,
+
+    /// Agent for RUN --mount=type=ssh: default or ID=SOCKET
+    #[arg(long, value_name = "AGENT")]
+    pub ssh: Vec<String>,
+
+    /// Network of RUN steps: default, none or host
+    #[arg(long, value_name = "MODE")]
+    pub network: Option<String>,
+
+    /// Line of /etc/hosts during RUN steps; may be given several times
+    #[arg(long, value_name = "HOST:IP")]
+    pub add_host: Vec<String>,
+
+    /// Size of /dev/shm during RUN steps, such as 64m
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<String>,
+
+    /// Which changes of a base image count
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub base_policy: Option<BasePolicy>,
+
+    /// Build again after a period although nothing changed: daily, weekly, monthly, 30d
+    #[arg(long, value_name = "PERIOD")]
+    pub refresh: Option<String>,
+
+    /// Let all permission bits count, not only those that git keeps
+    #[arg(long)]
+    pub strict_modes: bool,
+
+    /// Read every file, whatever is remembered of it
+    #[arg(long)]
+    pub no_stat_cache: bool,
+
+    /// Repository for key tags and records [default: the first tag's]
+    #[arg(long, value_name = "REPOSITORY")]
+    pub keys_in: Option<String>,
+
+    /// Registry to speak to without TLS or with an unknown certificate; loopback always is
+    #[arg(long, value_name = "HOST")]
+    pub insecure_registry: Vec<String>,
+
+    /// Fail where a registry cannot be asked, instead of building
+    #[arg(long)]
+    pub strict: bool,
+
+    /// How to show the build
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub progress: Progress,
+
+    /// Write a report in JSON to stdout
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write the identifier of the image to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+
+    /// Settings file [default: smartbuild.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Say nothing but errors; print the image's identifier
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say how: files read, round trips, times
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub verbose: bool,
+}

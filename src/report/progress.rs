@@ -1,0 +1,234 @@
+//! A build as it goes on, shown on stderr.
+//!
+//! Knows how events are worded and laid out; must not know where they come from.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    engine::{Event, Progress, Silent, StepId},
+    settings::Progress as Kind,
+};
+
+/// Somebody who shows a build in the way that was asked for.
+#[must_use]
+pub fn watch(kind: Kind) -> Box<dyn Progress> {
+    match kind {
+        Kind::Auto | Kind::Plain | Kind::Tty => Box::new(Plain::new(io::stderr(), true)),
+        Kind::Quiet => Box::new(Plain::new(io::stderr(), false)),
+        Kind::Rawjson => Box::new(Silent),
+    }
+}
+
+/// Line by line, each with the number of its step. When it is told to be quiet, it says nothing
+/// until a step fails, and then everything that the step wrote.
+struct Plain<W> {
+    state: Mutex<State<W>>,
+    verbose: bool,
+}
+
+struct State<W> {
+    out: W,
+    steps: HashMap<StepId, Step>,
+    /// The step whose lines were written last: a header tells when it changes.
+    current: Option<StepId>,
+    layers: HashMap<String, String>,
+}
+
+#[derive(Default)]
+struct Step {
+    name: String,
+    /// What it wrote after the last newline.
+    partial: Vec<u8>,
+    /// What it wrote, kept for the case that it fails where nothing is shown.
+    kept: Vec<u8>,
+}
+
+/// So much of a step's output is kept while nothing is shown.
+const KEPT: usize = 256 * 1024;
+
+impl<W: Write> Plain<W> {
+    fn new(out: W, verbose: bool) -> Self {
+        let state = State { out, steps: HashMap::new(), current: None, layers: HashMap::new() };
+        Self { state: Mutex::new(state), verbose }
+    }
+}
+
+impl<W: Write + Send> Progress for Plain<W> {
+    fn event(&self, event: Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where nobody reads stderr, nothing is lost.
+        let _ = if self.verbose { state.show(event) } else { state.keep(event) };
+    }
+}
+
+impl<W: Write> State<W> {
+    fn show(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::StepKnown { step, name } => {
+                self.steps.entry(step).or_default().name = name;
+            }
+            Event::StepStarted { step } => self.header(step)?,
+            Event::StepCached { step } => self.line(step, "CACHED")?,
+            Event::StepFinished { step, took } => {
+                self.flush(step)?;
+                self.line(step, &format!("DONE {}", seconds(took)))?;
+            }
+            Event::StepFailed { step, message } => {
+                self.flush(step)?;
+                self.line(step, &format!("ERROR {message}"))?;
+            }
+            Event::Log { step, text, .. } => self.log(step, &text)?,
+            Event::Transfer { step, what, amount, done: true } => {
+                self.line(step, &format!("{what} {}", bytes(amount.current)))?;
+            }
+            Event::Transfer { .. } => {}
+            Event::Layer { layer, status, amount: _ } => {
+                // Only what becomes of a layer is worth a line, not how far it is.
+                if self.layers.get(&layer) != Some(&status) {
+                    writeln!(self.out, "{layer}: {status}")?;
+                    self.layers.insert(layer, status);
+                }
+            }
+            Event::Warning { short, line, .. } => {
+                let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+                writeln!(self.out, "warning: {short}{place}")?;
+            }
+            Event::Note { text } => writeln!(self.out, "{text}")?,
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::StepKnown { step, name } => self.steps.entry(step).or_default().name = name,
+            Event::Log { step, text, .. } => {
+                let kept = &mut self.steps.entry(step).or_default().kept;
+                kept.extend_from_slice(&text);
+                if kept.len() > 2 * KEPT {
+                    kept.drain(..kept.len() - KEPT);
+                }
+            }
+            Event::StepFailed { step, .. } => {
+                let failed = self.steps.remove(&step).unwrap_or_default();
+                writeln!(self.out, "{}", failed.name)?;
+                self.out.write_all(&failed.kept)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Says which step the next lines are of.
+    fn header(&mut self, step: StepId) -> io::Result<()> {
+        if self.current == Some(step) {
+            return Ok(());
+        }
+        self.current = Some(step);
+        let name = self.steps.get(&step).map_or("", |step| step.name.as_str());
+        writeln!(self.out, "\n#{} {name}", step.0)
+    }
+
+    fn line(&mut self, step: StepId, text: &str) -> io::Result<()> {
+        self.header(step)?;
+        writeln!(self.out, "#{} {text}", step.0)
+    }
+
+    /// Writes the whole lines of a step's output, and keeps what comes after the last newline.
+    fn log(&mut self, step: StepId, text: &[u8]) -> io::Result<()> {
+        let partial = &mut self.steps.entry(step).or_default().partial;
+        partial.extend_from_slice(text);
+        let Some(end) = partial.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        let rest = partial.split_off(end + 1);
+        let whole = std::mem::replace(partial, rest);
+        self.header(step)?;
+        for line in whole.split_inclusive(|byte| *byte == b'\n') {
+            write!(self.out, "#{} ", step.0)?;
+            self.out.write_all(line)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what a step wrote without a newline at its end.
+    fn flush(&mut self, step: StepId) -> io::Result<()> {
+        if self.steps.get(&step).is_some_and(|step| !step.partial.is_empty()) {
+            self.log(step, b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.1}s", took.as_secs_f64())
+}
+
+/// A number of bytes as people say it.
+fn bytes(number: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
+    let value = number as f64;
+    match number {
+        0..1_000 => format!("{number} B"),
+        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
+        _ => format!("{:.1} GB", value / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Stream;
+
+    fn shown(verbose: bool, events: Vec<Event>) -> String {
+        let plain = Plain::new(Vec::new(), verbose);
+        for event in events {
+            plain.event(event);
+        }
+        String::from_utf8(plain.state.into_inner().unwrap().out).unwrap()
+    }
+
+    fn run(step: u32, name: &str, logs: &[&str], failed: bool) -> Vec<Event> {
+        let id = StepId(step);
+        let mut events =
+            vec![Event::StepKnown { step: id, name: name.into() }, Event::StepStarted { step: id }];
+        for log in logs {
+            let text = log.as_bytes().to_vec();
+            events.push(Event::Log { step: id, stream: Stream::Stdout, text });
+        }
+        events.push(if failed {
+            Event::StepFailed { step: id, message: "exit code: 3".into() }
+        } else {
+            Event::StepFinished { step: id, took: Duration::from_millis(1_240) }
+        });
+        events
+    }
+
+    #[test]
+    fn a_line_cut_in_two_by_the_engine_is_shown_as_one() {
+        let text = shown(true, run(2, "[1/2] RUN make", &["one\ntw", "o\nthree"], false));
+        assert_eq!(text, "\n#2 [1/2] RUN make\n#2 one\n#2 two\n#2 three\n#2 DONE 1.2s\n");
+    }
+
+    #[test]
+    fn quiet_means_silence_until_a_step_fails_and_then_all_it_wrote() {
+        let mut events = run(1, "[1/2] RUN true", &["noise\n"], false);
+        assert_eq!(shown(false, events.clone()), "");
+        events.extend(run(2, "[2/2] RUN false", &["why\n"], true));
+        assert_eq!(shown(false, events), "[2/2] RUN false\nwhy\n");
+    }
+
+    #[test]
+    fn a_layer_is_mentioned_when_its_state_changes() {
+        let layer = |status: &str| Event::Layer {
+            layer: "ab12".into(),
+            status: status.into(),
+            amount: None,
+        };
+        let text = shown(true, vec![layer("Pushing"), layer("Pushing"), layer("Pushed")]);
+        assert_eq!(text, "ab12: Pushing\nab12: Pushed\n");
+    }
+}

@@ -1,0 +1,287 @@
+//! Making an image be there: by finding it, or else by building it.
+
+use std::time::Instant;
+
+use super::{Error, Prepared, World, prepare, publish};
+use crate::{
+    engine::{self, BuildError, BuildRequest, Context, Engine, LocalImage, Progress},
+    inputs::Key,
+    plan::{self, Found, Plan, Why, Wish},
+    registry::{self, Digest, Manifest, Reference, Repository},
+    report::{Outcome, Report, TagChange, Tagged, Verdict},
+    settings::{Request, SecretSource, SecretSpec},
+};
+
+/// Sees to it that the image of `request` exists and has its names.
+///
+/// # Errors
+/// When the inputs cannot be found out, a step of the build fails, or the engine or the registry
+/// refuses what is needed. Nothing is published under a key then.
+pub async fn build(
+    request: &Request,
+    world: &World,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
+    let started = Instant::now();
+    let prepared = prepare(request, world).await?;
+    for warning in &prepared.warnings {
+        world.reporter.warn(warning);
+    }
+    let wish = wish(request, &prepared);
+    let run = Run { request, world, prepared, wish, progress, started };
+    if request.push { run.in_registry().await } else { run.in_engine().await }
+}
+
+/// Says whether a build would be skipped, without needing an engine.
+///
+/// # Errors
+/// When the inputs cannot be found out, or the registry cannot be asked.
+pub async fn check(request: &Request, world: &World) -> Result<Verdict, Error> {
+    let prepared = prepare(request, world).await?;
+    let wish = wish(request, &prepared);
+    let key = prepared.key;
+    let platform = request.target_platform();
+    let plan = match key_home(request) {
+        Some(home) => {
+            let found = match wish.build_anyway() {
+                Some(_) => Found::Nothing,
+                None => publish::find(&world.client(), &home, key, &platform).await?,
+            };
+            match plan::decide(&wish, found) {
+                Plan::Skip(manifest) => Plan::Skip(Some(manifest.digest)),
+                Plan::Build(why) => Plan::Build(why),
+            }
+        }
+        // Without a name there is no registry to ask; an engine that answers may have the image.
+        None => {
+            let image = match world.engine().await {
+                Ok(engine) => find_in_engine(engine, key).await?,
+                Err(_) => None,
+            };
+            match plan::decide(&wish, image.map_or(Found::Nothing, Found::Image)) {
+                Plan::Skip(_) => Plan::Skip(None),
+                Plan::Build(why) => Plan::Build(why),
+            }
+        }
+    };
+    Ok(match plan {
+        Plan::Skip(digest) => Verdict { key, hit: true, digest, reason: None },
+        Plan::Build(why) => {
+            Verdict { key, hit: false, digest: None, reason: Some(why.to_string()) }
+        }
+    })
+}
+
+fn wish(request: &Request, prepared: &Prepared) -> Wish {
+    Wish { forced: request.no_cache, not_skippable: prepared.not_skippable.clone() }
+}
+
+/// The repository that holds the key's tag.
+fn key_home(request: &Request) -> Option<Repository> {
+    request.keys_in.clone().or_else(|| Some(request.tags.first()?.repository.clone()))
+}
+
+/// An image that the engine has for exactly this key.
+///
+/// A label is inherited by images built on top, so the label alone proves nothing: it must have been
+/// set by the last instruction of the image.
+async fn find_in_engine(engine: &Engine, key: Key) -> Result<Option<LocalImage>, Error> {
+    let mark = format!("{}={key}", Key::LABEL);
+    for image in engine.find_labelled(Key::LABEL, &key.to_string()).await? {
+        if engine.last_instruction(&image.id).await?.is_some_and(|last| last.contains(&mark)) {
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
+}
+
+fn secret(secret: &SecretSpec) -> (String, engine::SecretSource) {
+    let source = match &secret.source {
+        SecretSource::File(path) => engine::SecretSource::File(path.clone()),
+        SecretSource::Variable(name) => engine::SecretSource::Variable(name.clone()),
+    };
+    (secret.id.clone(), source)
+}
+
+/// One build, from the key on.
+struct Run<'a> {
+    request: &'a Request,
+    world: &'a World,
+    prepared: Prepared,
+    wish: Wish,
+    progress: &'a dyn Progress,
+    started: Instant,
+}
+
+impl Run<'_> {
+    /// With `--push`: the registry is where images are looked for.
+    async fn in_registry(self) -> Result<Report, Error> {
+        let client = self.world.client();
+        let home = key_home(self.request).ok_or_else(|| Error::Strict("no tag to push".into()))?;
+        let platform = self.request.target_platform();
+        let found = match self.wish.build_anyway() {
+            Some(_) => Found::Nothing,
+            None => publish::find(&client, &home, self.prepared.key, &platform).await?,
+        };
+        match plan::decide(&self.wish, found) {
+            Plan::Skip(manifest) => {
+                let tags = publish::point(&client, &home, &manifest, &self.request.tags).await?;
+                let all_right = tags.iter().all(|tag| tag.change == TagChange::Unchanged);
+                let outcome = if all_right { Outcome::Unchanged } else { Outcome::Retagged };
+                Ok(self.report(outcome, Some(manifest.digest), None, tags, None))
+            }
+            Plan::Build(why) => {
+                self.announce(&why)?;
+                let (outcome, image) = self.image(&why).await?;
+                let (manifest, tags) = self.push(&image).await?;
+                self.publish_key(&why, &home, &manifest).await?;
+                Ok(self.report(
+                    outcome,
+                    Some(manifest.digest),
+                    Some(image.id.digest().clone()),
+                    tags,
+                    Some(why),
+                ))
+            }
+        }
+    }
+
+    /// Without `--push`: the engine's store is where images are looked for.
+    async fn in_engine(self) -> Result<Report, Error> {
+        let why = self.wish.build_anyway().unwrap_or(Why::Missing);
+        let (outcome, image) = self.image(&why).await?;
+        let tags = self.names(TagChange::Local);
+        let why = (outcome == Outcome::Built).then_some(why);
+        Ok(self.report(outcome, None, Some(image.id.digest().clone()), tags, why))
+    }
+
+    fn announce(&self, why: &Why) -> Result<(), Error> {
+        if why.is_unexpected() {
+            if self.request.strict {
+                return Err(Error::Strict(format!("{why} (--strict)")));
+            }
+            self.world.reporter.warn(&why.to_string());
+        }
+        self.world.reporter.say(&format!("building: {why}"));
+        Ok(())
+    }
+
+    /// The image in the engine's store with all its names, found there or built.
+    async fn image(&self, why: &Why) -> Result<(Outcome, LocalImage), Error> {
+        let engine = self.world.engine().await.map_err(|source| Error::NoEngine {
+            source,
+            why: "It is needed only because the image has to be built; a build that is skipped \
+                  needs none",
+        })?;
+        let there = match why {
+            Why::Forced | Why::NotSkippable(_) => None,
+            _ => find_in_engine(engine, self.prepared.key).await?,
+        };
+        if let Some(image) = there {
+            for name in &self.request.tags {
+                engine.tag(&image.id, name).await?;
+            }
+            return Ok((Outcome::Local, image));
+        }
+        let id = engine.build(&self.build_request()?, self.progress).await?;
+        let image = engine.inspect(&id.to_string()).await?;
+        let image =
+            image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
+        Ok((Outcome::Built, image))
+    }
+
+    fn build_request(&self) -> Result<BuildRequest, Error> {
+        let Self { request, prepared, .. } = self;
+        if let Some(name) = request.contexts.keys().next() {
+            return Err(BuildError::Unsupported {
+                what: format!("with the named context `{name}`"),
+                why: "named contexts are not sent to engines yet".into(),
+            }
+            .into());
+        }
+        let context =
+            Context { root: request.context.clone(), tree: prepared.inputs.context.clone() };
+        let mut build =
+            BuildRequest::new(prepared.dockerfile.clone(), context, self.world.credentials());
+        build.tags = request.tags.clone();
+        build.target = request.target.clone();
+        build.build_args = self.world.proxy_arguments();
+        build.build_args.extend(request.build_args.clone());
+        build.labels = request.labels.clone();
+        build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());
+        build.platform = request.platform.clone();
+        build.no_cache = request.no_cache;
+        build.cache_from = request.cache_from.clone();
+        build.network = request.network.clone();
+        build.add_hosts = request.add_host.clone();
+        build.shm_size = request.shm_size;
+        build.secrets = request.secrets.iter().map(secret).collect();
+        build.ssh =
+            request.ssh.iter().map(|agent| (agent.id.clone(), agent.socket.clone())).collect();
+        build.needs_buildkit =
+            prepared.features.iter().map(|feature| feature.name().to_owned()).collect();
+        Ok(build)
+    }
+
+    /// Pushes the first name, and points the others at what was pushed.
+    async fn push(&self, image: &LocalImage) -> Result<(Manifest, Vec<Tagged>), Error> {
+        let Some((first, others)) = self.request.tags.split_first() else {
+            return Err(Error::Strict(format!("there is no name to push {} to", image.id)));
+        };
+        let engine = self.world.engine().await?;
+        let login = self.world.login(first.host()).await.map_err(registry::Error::from)?;
+        let digest = engine.push(first, login.as_ref(), self.progress).await?;
+        let client = self.world.client();
+        let pushed = first.repository.pinned(digest);
+        let manifest = client.manifest(&pushed).await?;
+        let manifest = manifest.ok_or_else(|| {
+            Error::Strict(format!("{pushed} was pushed, and the registry does not have it"))
+        })?;
+        let mut tags = vec![Tagged { reference: first.clone(), change: TagChange::Pushed }];
+        tags.extend(publish::point(&client, &first.repository, &manifest, others).await?);
+        Ok((manifest, tags))
+    }
+
+    /// The last step: from here on, others find the image by its key.
+    async fn publish_key(
+        &self,
+        why: &Why,
+        home: &Repository,
+        manifest: &Manifest,
+    ) -> Result<(), Error> {
+        if !why.may_publish_key() {
+            return Ok(());
+        }
+        let client = self.world.client();
+        let key = publish::key_reference(home, self.prepared.key);
+        let Some(first) = self.request.tags.first() else { return Ok(()) };
+        publish::point(&client, &first.repository, manifest, &[key]).await?;
+        Ok(())
+    }
+
+    fn names(&self, change: TagChange) -> Vec<Tagged> {
+        let name = |reference: &Reference| Tagged { reference: reference.clone(), change };
+        self.request.tags.iter().map(name).collect()
+    }
+
+    fn report(
+        self,
+        outcome: Outcome,
+        digest: Option<Digest>,
+        image_id: Option<Digest>,
+        tags: Vec<Tagged>,
+        why: Option<Why>,
+    ) -> Report {
+        Report {
+            outcome,
+            key: self.prepared.key,
+            digest,
+            image_id,
+            tags,
+            reason: why.map(|why| why.to_string()),
+            warnings: self.prepared.warnings,
+            duration: self.started.elapsed(),
+            requests: self.world.requests(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What the images that a build reads are: digests for the key, configurations for the slice.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use futures_util::future::join_all;
+
+use super::{Error, World};
+use crate::{
+    dockerfile::{BaseImage, Frontend, ImageKey, ImageUse, Role},
+    engine::LocalImage,
+    inputs::{Image, ImageIdentity},
+    platform::Platform,
+    registry::{Digest, ImageConfig, Reference},
+    settings::{BasePolicy, Request},
+};
+
+/// The images found so far in this run.
+pub(super) struct Found<'a> {
+    request: &'a Request,
+    world: &'a World,
+    images: BTreeMap<ImageKey, Resolved>,
+    frontend: Option<(Frontend, Digest)>,
+}
+
+/// What an image was found to be.
+#[derive(Clone, Debug)]
+struct Resolved {
+    identity: ImageIdentity,
+    /// What to pin it to in the Dockerfile that is served.
+    pin: Option<Digest>,
+    /// Its configuration, where it was asked for.
+    base: Option<BaseImage>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn new(request: &'a Request, world: &'a World) -> Self {
+        Self { request, world, images: BTreeMap::new(), frontend: None }
+    }
+
+    /// Finds every image of `uses` that is not known yet, all at once.
+    pub(super) async fn uses(&mut self, uses: &[ImageUse]) -> Result<(), Error> {
+        let mut missing: BTreeMap<&ImageKey, bool> = BTreeMap::new();
+        for image in uses.iter().filter(|image| image.context.is_none()) {
+            if !self.images.contains_key(&image.key) {
+                *missing.entry(&image.key).or_default() |= image.role == Role::Base;
+            }
+        }
+        let searches = missing.into_iter().map(|(key, is_base)| {
+            let this = &*self;
+            async move { Ok::<_, Error>((key.clone(), this.resolve(key, is_base).await?)) }
+        });
+        for found in join_all(searches).await {
+            let (key, resolved) = found?;
+            if let Entry::Vacant(place) = self.images.entry(key) {
+                place.insert(resolved);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the frontend; one that cannot be found makes the build not skippable.
+    pub(super) async fn frontend(&mut self, frontend: &Frontend, reasons: &mut Vec<String>) {
+        let found = match frontend.image.parse::<Reference>() {
+            Ok(reference) => match reference.digest.clone() {
+                Some(digest) => Ok(Some(digest)),
+                None => self
+                    .world
+                    .client()
+                    .resolve(&reference.or_latest())
+                    .await
+                    .map_err(|e| e.to_string()),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(Some(digest)) => self.frontend = Some((frontend.clone(), digest)),
+            Ok(None) => {
+                reasons.push(format!("its frontend {} is not in the registry", frontend.image))
+            }
+            Err(error) => {
+                reasons
+                    .push(format!("its frontend {} could not be found: {error}", frontend.image));
+            }
+        }
+    }
+
+    async fn resolve(&self, key: &ImageKey, is_base: bool) -> Result<Resolved, Error> {
+        let reference: Reference = key
+            .name
+            .parse()
+            .map_err(|source| Error::ImageName { name: key.name.clone(), source })?;
+        let reference = reference.or_latest();
+        match self.ask_registry(&reference, &key.platform, is_base).await {
+            Ok(Some(resolved)) => Ok(resolved),
+            answer => match self.ask_engine(key).await {
+                Some(image) => Ok(self.local(key, &image)),
+                None => Err(match answer {
+                    Err(source) => Error::Base { name: key.name.clone(), source: Box::new(source) },
+                    _ => Error::NoBase { name: key.name.clone() },
+                }),
+            },
+        }
+    }
+
+    async fn ask_registry(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        is_base: bool,
+    ) -> Result<Option<Resolved>, crate::registry::Error> {
+        let client = self.world.client();
+        let by_name = self.request.base_policy == BasePolicy::Tag && reference.digest.is_none();
+        let (digest, base) = if is_base {
+            let Some(manifest) = client.manifest(reference).await? else { return Ok(None) };
+            let config = client.image_config(&reference.repository, &manifest, platform).await?;
+            (manifest.digest.clone(), Some(base_image(&config)))
+        } else if let Some(digest) = &reference.digest {
+            (digest.clone(), None)
+        } else {
+            let Some(digest) = client.resolve(reference).await? else { return Ok(None) };
+            (digest, None)
+        };
+        let identity =
+            if by_name { ImageIdentity::NameOnly } else { ImageIdentity::Digest(digest.clone()) };
+        Ok(Some(Resolved { identity, pin: Some(digest), base }))
+    }
+
+    /// The image in the engine's store, where an engine answers and may be asked.
+    async fn ask_engine(&self, key: &ImageKey) -> Option<LocalImage> {
+        if self.request.pull {
+            return None;
+        }
+        let engine = self.world.engine().await.ok()?;
+        engine.inspect(&key.name).await.ok()?
+    }
+
+    fn local(&self, key: &ImageKey, image: &LocalImage) -> Resolved {
+        self.world.reporter.detail(|| {
+            format!("{} is in the engine only: its identifier {} is in the key", key.name, image.id)
+        });
+        let env = image.environment.iter().map(|line| variable(line)).collect();
+        let base = BaseImage { env, onbuild: image.on_build.clone() };
+        Resolved {
+            identity: ImageIdentity::EngineId(image.id.digest().clone()),
+            pin: None,
+            base: Some(base),
+        }
+    }
+
+    /// The configurations of the bases, for the slice.
+    pub(super) fn bases(&self) -> BTreeMap<ImageKey, BaseImage> {
+        let known = self.images.iter();
+        known.filter_map(|(key, found)| Some((key.clone(), found.base.clone()?))).collect()
+    }
+
+    /// The uses that can be pinned, with what to.
+    pub(super) fn pins<'u>(&self, uses: &'u [ImageUse]) -> Vec<(&'u ImageUse, String)> {
+        let pin = |image: &'u ImageUse| {
+            let digest = self.images.get(&image.key)?.pin.as_ref()?;
+            Some((image, digest.to_string()))
+        };
+        uses.iter().filter_map(pin).collect()
+    }
+
+    /// The frontend, with what to pin it to.
+    pub(super) fn frontend_pin(&self) -> Option<(&Frontend, String)> {
+        self.frontend.as_ref().map(|(frontend, digest)| (frontend, digest.to_string()))
+    }
+
+    /// The images as inputs.
+    pub(super) fn into_inputs(self) -> Vec<Image> {
+        let target = self.request.target_platform();
+        let image = |(key, found): (ImageKey, Resolved)| Image {
+            name: key.name,
+            platform: (key.platform != target).then_some(key.platform),
+            identity: found.identity,
+        };
+        let frontend = self.frontend.into_iter().map(|(frontend, digest)| Image {
+            name: format!("# syntax={}", frontend.image),
+            platform: None,
+            identity: ImageIdentity::Digest(digest),
+        });
+        let mut images: Vec<Image> = self.images.into_iter().map(image).chain(frontend).collect();
+        images.sort();
+        images.dedup();
+        images
+    }
+}
+
+fn base_image(config: &ImageConfig) -> BaseImage {
+    BaseImage {
+        env: config.env.iter().map(|line| variable(line)).collect(),
+        onbuild: config.onbuild.clone(),
+    }
+}
+
+fn variable(line: &str) -> (String, String) {
+    let (name, value) = line.split_once('=').unwrap_or((line, ""));
+    (name.to_owned(), value.to_owned())
+}

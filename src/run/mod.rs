@@ -1,0 +1,111 @@
+//! Carrying out what was asked for, from the request to the report.
+//!
+//! Knows the order of things; must not know wire formats. [`prepare`] finds the key, [`build`] makes
+//! the image be there, [`check`] only looks.
+
+mod build;
+mod images;
+mod prepare;
+mod publish;
+mod remotes;
+mod world;
+
+use std::{io, path::PathBuf};
+
+pub use build::{build, check};
+pub use prepare::{Prepared, prepare};
+pub use world::World;
+
+use crate::{context, dockerfile, engine, registry, settings};
+
+/// Why it did not work: one clear sentence for people, and an exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was asked for is wrong.
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
+    /// There is no Dockerfile, or it cannot be read.
+    #[error("cannot read {name}: {source}; give the Dockerfile's path with -f")]
+    NoDockerfile {
+        /// Where it was looked for.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The Dockerfile is wrong.
+    #[error("{0}")]
+    Dockerfile(dockerfile::Error),
+    /// The ignore file is wrong.
+    #[error("{}: {source}", path.display())]
+    Ignore {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong.
+        source: context::IgnoreError,
+    },
+    /// The build context cannot be read.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The Dockerfile names an image that cannot be one.
+    #[error("the Dockerfile uses the image `{name}`: {source}")]
+    ImageName {
+        /// The name after expansion.
+        name: String,
+        /// What is wrong.
+        source: registry::InvalidReference,
+    },
+    /// A base image could not be found, and the registry says why.
+    #[error("the Dockerfile uses the image `{name}`: {source}")]
+    Base {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<registry::Error>,
+    },
+    /// A base image is nowhere.
+    #[error(
+        "the Dockerfile uses the image `{name}`, which is neither in its registry nor in the \
+         engine's store; check the name and the tag"
+    )]
+    NoBase {
+        /// Its name.
+        name: String,
+    },
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// No engine, where one is needed.
+    #[error("{source}. {why}")]
+    NoEngine {
+        /// What was tried.
+        source: engine::Error,
+        /// What it is needed for.
+        why: &'static str,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The build.
+    #[error(transparent)]
+    Build(#[from] engine::BuildError),
+    /// The key is needed and does not cover everything.
+    #[error("{0}")]
+    Strict(String),
+    /// Ctrl-C.
+    #[error("interrupted; nothing was published")]
+    Interrupted,
+    /// Standard output could not be written.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[from] io::Error),
+    /// The system gives no event loop.
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+    /// A file that was asked for could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// Which one.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}

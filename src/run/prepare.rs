@@ -1,0 +1,304 @@
+//! From a request to the inputs and their key, and to what the engine would be served.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{Error, World, images, remotes};
+use crate::{
+    context::{self, Ignore, Read, Tree},
+    dockerfile::{self, Dockerfile, Effect, ErrorKind, ReadKind, Slice},
+    inputs::{self, Inputs, Instruction, Key, Stage},
+    platform::Platform,
+    settings::{BasePolicy, DockerfileSource, Request},
+};
+
+/// Everything that is known before anybody is asked for the image.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What the image depends on.
+    pub inputs: Arc<Inputs>,
+    /// The digest of that.
+    pub key: Key,
+    /// Why the key does not cover everything, where it does not.
+    pub not_skippable: Option<String>,
+    /// What a person should know of how the key came about.
+    pub warnings: Vec<String>,
+    /// The Dockerfile to serve: bases pinned to the digests in the key.
+    pub dockerfile: Vec<u8>,
+    /// The directories of the contexts; the main one under the empty name.
+    pub roots: BTreeMap<String, PathBuf>,
+    /// What the engine must be able to do.
+    pub features: BTreeSet<dockerfile::Feature>,
+    /// The images that only the engine has, with the identifiers that are in the key.
+    pub local_images: Vec<inputs::Image>,
+}
+
+/// Finds out what the image of `request` depends on.
+///
+/// # Errors
+/// When the Dockerfile or the context cannot be read or is wrong, or an image that the build starts
+/// from cannot be found.
+pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error> {
+    let started = Instant::now();
+    let text = read_dockerfile(request)?;
+    let asked = dockerfile::Request {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        platform: request.target_platform(),
+        build_platform: Platform::host(),
+        contexts: request.contexts.keys().cloned().collect(),
+    };
+    let parsed = understand(&text, &asked, request)?;
+    let mut found = images::Found::new(request, world);
+    let mut reasons = Vec::new();
+    let mut warnings = Vec::new();
+
+    let frontend = parsed.frontend(&text, &asked);
+    if let Some(frontend) = &frontend {
+        found.frontend(frontend, &mut reasons).await;
+    }
+    let slice = match &parsed {
+        Parsed::Known(dockerfile) => {
+            found.uses(&dockerfile.images(&asked).map_err(|e| named(e, request))?).await?;
+            let slice = dockerfile.slice(&asked, &found.bases()).map_err(|e| named(e, request))?;
+            // Triggers of a base can copy from images that the text does not name.
+            found.uses(&slice.images).await?;
+            slice
+        }
+        Parsed::Unknown(reason) => {
+            reasons.push(reason.clone());
+            unknown(&text)
+        }
+    };
+    for wider in &slice.wider {
+        let text = format!("{} line {}: {}", request.dockerfile_name(), wider.line, wider.reason);
+        match wider.effect {
+            Effect::WholeContext => {
+                warnings.push(format!("{text}; the whole context is in the key"))
+            }
+            Effect::NotSkippable => reasons.push(text),
+        }
+    }
+
+    let trees = scan(request, &slice, world);
+    let remotes = remotes::identify(&slice.remotes, request, world, &mut reasons);
+    let (trees, remotes) = futures_util::future::join(trees, remotes).await;
+    let (mut trees, roots) = trees?;
+    warnings.extend(trees.values().flat_map(|tree| &tree.warnings).map(ToString::to_string));
+
+    let pins = found.pins(&slice.images);
+    let frontend_pin = found.frontend_pin();
+    let frontend_pin = frontend_pin.as_ref().map(|(frontend, digest)| (*frontend, digest.as_str()));
+    let dockerfile = match &parsed {
+        Parsed::Known(dockerfile) => dockerfile
+            .pin(pins.iter().map(|(image, digest)| (*image, digest.as_str())), frontend_pin)
+            .map_err(|e| named(e, request))?,
+        Parsed::Unknown(_) => text,
+    };
+    let images = found.into_inputs();
+    let local_images = images.iter().filter(|image| image.is_local()).cloned().collect();
+    let inputs = Inputs {
+        platforms: vec![request.target_platform()],
+        stages: stages(&slice),
+        arguments: slice.arguments,
+        context: trees.remove("").unwrap_or_default(),
+        contexts: trees,
+        remotes,
+        secrets: secrets(&slice.secrets, &slice.ssh),
+        labels: request.labels.clone(),
+        options: options(request),
+        period: request.refresh.map(|refresh| refresh.period(jiff::Timestamp::now())),
+        images,
+    };
+    let key = inputs.key();
+    world.reporter.detail(|| {
+        format!("key {key} of {} entries in {:.1?}", inputs.entries(), started.elapsed())
+    });
+    Ok(Prepared {
+        key,
+        inputs: Arc::new(inputs),
+        not_skippable: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        warnings,
+        dockerfile,
+        roots,
+        features: slice.features,
+        local_images,
+    })
+}
+
+/// A Dockerfile that we can read, or why we cannot.
+enum Parsed {
+    Known(Dockerfile),
+    /// An engine may understand it; nothing is known of what it reads.
+    Unknown(String),
+}
+
+impl Parsed {
+    fn frontend(&self, text: &[u8], asked: &dockerfile::Request) -> Option<dockerfile::Frontend> {
+        match self {
+            Self::Known(dockerfile) => dockerfile.frontend(asked),
+            Self::Unknown(_) => dockerfile::frontend(text, &asked.build_args),
+        }
+    }
+}
+
+fn understand(
+    text: &[u8],
+    asked: &dockerfile::Request,
+    request: &Request,
+) -> Result<Parsed, Error> {
+    let foreign = dockerfile::frontend(text, &asked.build_args).filter(|frontend| !frontend.known);
+    if let Some(frontend) = foreign {
+        return Ok(Parsed::Unknown(format!(
+            "it is read by the frontend {}, whose language is not known here",
+            frontend.image
+        )));
+    }
+    match dockerfile::parse(text) {
+        Ok(dockerfile) => Ok(Parsed::Known(dockerfile)),
+        Err(error) if error.kind() == ErrorKind::NotUnderstood => {
+            let error = error.with_file(request.dockerfile_name());
+            Ok(Parsed::Unknown(format!("it is not understood here: {}", error.message())))
+        }
+        Err(error) => Err(named(error, request)),
+    }
+}
+
+/// The slice of a Dockerfile that we cannot read: all of the text, all of the context.
+fn unknown(text: &[u8]) -> Slice {
+    let instruction =
+        dockerfile::SlicedInstruction { line: 1, text: String::from_utf8_lossy(text).into_owned() };
+    let stage = dockerfile::SlicedStage {
+        index: 0,
+        name: None,
+        base: dockerfile::Base::Scratch,
+        instructions: vec![instruction],
+    };
+    let all = dockerfile::ContextRead { context: None, line: 1, kind: ReadKind::All };
+    Slice { stages: vec![stage], reads: vec![all], ..Slice::default() }
+}
+
+fn named(error: dockerfile::Error, request: &Request) -> Error {
+    Error::Dockerfile(error.with_file(request.dockerfile_name()))
+}
+
+fn read_dockerfile(request: &Request) -> Result<Vec<u8>, Error> {
+    let unreadable = |source| Error::NoDockerfile { name: request.dockerfile_name(), source };
+    match &request.dockerfile {
+        DockerfileSource::File(path) => std::fs::read(path).map_err(unreadable),
+        DockerfileSource::Stdin => {
+            let mut text = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut text).map_err(unreadable)?;
+            Ok(text)
+        }
+    }
+}
+
+/// Scans every context that the slice reads, on a thread of its own.
+async fn scan(
+    request: &Request,
+    slice: &Slice,
+    world: &World,
+) -> Result<(BTreeMap<String, Arc<Tree>>, BTreeMap<String, PathBuf>), Error> {
+    let mut reads: BTreeMap<String, Vec<Read>> = BTreeMap::from([(String::new(), Vec::new())]);
+    for read in &slice.reads {
+        let name = read.context.clone().unwrap_or_default();
+        reads.entry(name).or_default().extend(context_reads(&read.kind));
+    }
+    let dockerfile = match &request.dockerfile {
+        DockerfileSource::File(path) => path.clone(),
+        DockerfileSource::Stdin => request.context.join("Dockerfile"),
+    };
+    let mut roots = BTreeMap::new();
+    for name in reads.keys() {
+        let root = if name.is_empty() { &request.context } else { &request.contexts[name] };
+        roots.insert(name.clone(), root.clone());
+    }
+    let options = context::Options {
+        strict_modes: request.strict_modes,
+        stat_cache: if request.stat_cache { world.stat_cache() } else { None },
+        threads: None,
+    };
+    let all = roots.clone();
+    let scan = tokio::task::spawn_blocking(move || {
+        let mut trees = BTreeMap::new();
+        for (name, reads) in reads {
+            let root = &all[&name];
+            let ignore = if name.is_empty() {
+                ignore(root, &dockerfile)?
+            } else {
+                // A named context has its own ignore file, in its root.
+                ignore(root, &root.join("Dockerfile"))?
+            };
+            trees.insert(name, Arc::new(context::scan(root, &ignore, &reads, &options)?));
+        }
+        Ok::<_, Error>(trees)
+    });
+    // A panic in the scan is a bug, and is one here too.
+    let trees = scan.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    Ok((trees, roots))
+}
+
+fn ignore(context: &Path, dockerfile: &Path) -> Result<Ignore, Error> {
+    match context::ignore_file(context, dockerfile)? {
+        None => Ok(Ignore::none()),
+        Some((path, text)) => Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),
+    }
+}
+
+/// What a stage reads, in the words of the context.
+fn context_reads(kind: &ReadKind) -> Vec<Read> {
+    match kind {
+        ReadKind::All => vec![Read::All],
+        ReadKind::Bind { source } => vec![Read::Bind { source: source.clone().into_bytes() }],
+        ReadKind::Copy { sources, parents, exclude } => {
+            let exclude: Vec<_> = exclude.iter().map(|pattern| pattern.clone().into()).collect();
+            let copy = |source: &String| Read::Copy {
+                source: source.clone().into_bytes(),
+                parents: *parents,
+                exclude: exclude.clone(),
+            };
+            sources.iter().map(copy).collect()
+        }
+    }
+}
+
+fn stages(slice: &Slice) -> Vec<Stage> {
+    let stage = |stage: &dockerfile::SlicedStage| Stage {
+        name: stage.name.clone().unwrap_or_else(|| stage.index.to_string()),
+        instructions: stage
+            .instructions
+            .iter()
+            .map(|i| Instruction { line: i.line, text: i.text.clone() })
+            .collect(),
+    };
+    slice.stages.iter().map(stage).collect()
+}
+
+fn secrets(secrets: &[dockerfile::Secret], ssh: &[dockerfile::Secret]) -> BTreeSet<String> {
+    let secrets = secrets.iter().map(|secret| secret.id.clone());
+    secrets.chain(ssh.iter().map(|agent| format!("ssh:{}", agent.id))).collect()
+}
+
+/// Options of the build that can change the image.
+fn options(request: &Request) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::new();
+    if let Some(network) = request.network.as_ref().filter(|network| *network != "default") {
+        options.insert("network".to_owned(), network.clone());
+    }
+    if !request.add_host.is_empty() {
+        options.insert("add-host".to_owned(), request.add_host.join("\n"));
+    }
+    if let Some(size) = request.shm_size {
+        options.insert("shm-size".to_owned(), size.to_string());
+    }
+    if request.base_policy == BasePolicy::Tag {
+        options.insert("base-policy".to_owned(), "tag".to_owned());
+    }
+    options
+}

@@ -1,0 +1,109 @@
+//! The registry side of a run: is the image of a key there, and pointing names at it.
+
+use futures_util::future::try_join_all;
+
+use crate::{
+    inputs::Key,
+    plan::Found,
+    platform::Platform,
+    registry::{Client, Error, Manifest, Reference, Repository},
+    report::{TagChange, Tagged},
+};
+
+/// The name under which the image of a key stands.
+pub(super) fn key_reference(home: &Repository, key: Key) -> Reference {
+    home.tagged(key.to_string().parse().expect("a key is a tag"))
+}
+
+/// Looks for the image of a key and verifies that it is what the tag says.
+///
+/// # Errors
+/// When pushing would fail for the same reason: no such host, no TLS, no connection, not allowed.
+/// What may pass is [`Found::Unanswered`].
+pub(super) async fn find(
+    client: &Client,
+    home: &Repository,
+    key: Key,
+    platform: &Platform,
+) -> Result<Found<Manifest>, Error> {
+    match verified(client, home, key, platform).await {
+        Ok(found) => Ok(found),
+        Err(error) if may_pass(&error) => Ok(Found::Unanswered(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+async fn verified(
+    client: &Client,
+    home: &Repository,
+    key: Key,
+    platform: &Platform,
+) -> Result<Found<Manifest>, Error> {
+    let Some(manifest) = client.manifest(&key_reference(home, key)).await? else {
+        return Ok(Found::Nothing);
+    };
+    let config = match client.image_config(home, &manifest, platform).await {
+        Ok(config) => config,
+        // Something is there that cannot be read as an image of that platform.
+        Err(error) if is_about_content(&error) => return Ok(Found::Impostor(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    if config.platform() != *platform {
+        let other = config.platform();
+        return Ok(Found::Impostor(format!("it is for {other}, not for {platform}")));
+    }
+    Ok(match config.labels.get(Key::LABEL) {
+        Some(label) if *label == key.to_string() => Found::Image(manifest),
+        Some(label) => Found::Impostor(format!("its label says {label}")),
+        None => Found::Impostor("it does not say which key it was built for".into()),
+    })
+}
+
+/// Points names at an image that a registry has, leaving alone those that point at it already.
+///
+/// # Errors
+/// When a registry cannot be asked or refuses.
+pub(super) async fn point(
+    client: &Client,
+    home: &Repository,
+    manifest: &Manifest,
+    names: &[Reference],
+) -> Result<Vec<Tagged>, Error> {
+    try_join_all(names.iter().map(async |name| {
+        let there = client.resolve(name).await?;
+        if there.as_ref() == Some(&manifest.digest) {
+            return Ok(Tagged { reference: name.clone(), change: TagChange::Unchanged });
+        }
+        if name.repository == *home {
+            client.put_manifest(&name.repository, &name.target(), manifest).await?;
+        } else {
+            let from = home.pinned(manifest.digest.clone());
+            client.copy(&from, &name.repository, name.tag.as_slice()).await?;
+        }
+        Ok(Tagged { reference: name.clone(), change: TagChange::Moved })
+    }))
+    .await
+}
+
+/// Whether an error is of the moment, so that pushing in a few minutes may well work.
+fn may_pass(error: &Error) -> bool {
+    use Error as E;
+    matches!(
+        error,
+        E::Timeout { .. }
+            | E::Broken { .. }
+            | E::RateLimited { .. }
+            | E::Server { .. }
+            | E::Protocol { .. }
+    )
+}
+
+/// Whether an error says that what a registry has is not an image that we can read, rather than that
+/// the registry cannot be asked.
+fn is_about_content(error: &Error) -> bool {
+    use Error as E;
+    matches!(
+        error,
+        E::Manifest { .. } | E::NoPlatform { .. } | E::NotFound { .. } | E::Protocol { .. }
+    )
+}

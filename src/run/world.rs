@@ -1,0 +1,127 @@
+//! The outside things of a run, each made when it is first needed: a hit must not pay for an engine,
+//! nor `smartbuild key` for a network.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::sync::OnceCell;
+
+use crate::{
+    credentials::{self, Credentials, Login, Logins, Proxies},
+    engine::{self, Endpoint, Engine},
+    registry::{self, Client},
+    report::Reporter,
+    settings::{Environment, Request},
+};
+
+/// Registries, engine, credentials and the person who watches.
+pub struct World {
+    /// Says things to people.
+    pub reporter: Reporter,
+    environment: Environment,
+    insecure: Vec<String>,
+    client: OnceLock<Arc<Client>>,
+    credentials: OnceLock<Arc<Credentials>>,
+    engine: OnceCell<Engine>,
+}
+
+impl World {
+    /// The world as this request sees it.
+    #[must_use]
+    pub fn new(request: &Request) -> Self {
+        Self {
+            reporter: Reporter::new(request.verbosity),
+            environment: request.environment.clone(),
+            insecure: request.insecure_registries.clone(),
+            client: OnceLock::new(),
+            credentials: OnceLock::new(),
+            engine: OnceCell::new(),
+        }
+    }
+
+    /// The registries.
+    pub(super) fn client(&self) -> Arc<Client> {
+        let make = || {
+            let config = registry::Config { insecure: self.insecure.clone(), ..Default::default() };
+            Arc::new(Client::new(config, self.credentials()))
+        };
+        self.client.get_or_init(make).clone()
+    }
+
+    /// A client for servers that are no registries.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub(super) fn http(&self) -> Result<reqwest::Client, reqwest::Error> {
+        // Another part may have chosen the provider already, and chose the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let agent = concat!("smartbuild/", env!("CARGO_PKG_VERSION"));
+        reqwest::Client::builder().user_agent(agent).build()
+    }
+
+    /// Requests made to registries so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.client.get().map_or(0, |client| client.statistics().requests)
+    }
+
+    /// The logins.
+    pub(super) fn credentials(&self) -> Arc<Credentials> {
+        let variable = |name: &str| {
+            Some((name.to_owned(), self.environment.var(name).ok().flatten()?.to_owned()))
+        };
+        let make =
+            || Arc::new(Credentials::new(self.environment.names().filter_map(variable).collect()));
+        self.credentials.get_or_init(make).clone()
+    }
+
+    /// The login for a host. Finding it may run a program, so it is done on a thread of its own.
+    ///
+    /// # Errors
+    /// When a login should be there and cannot be fetched.
+    pub(super) async fn login(&self, host: &str) -> Result<Option<Login>, credentials::Error> {
+        let (credentials, host) = (self.credentials(), host.to_owned());
+        let login = tokio::task::spawn_blocking(move || credentials.login(&host)).await;
+        login.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    /// The engine, contacted when it is first asked for.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub(super) async fn engine(&self) -> Result<&Engine, engine::Error> {
+        self.engine
+            .get_or_try_init(async || {
+                let variable =
+                    |name: &str| self.environment.var(name).ok().flatten().map(str::to_owned);
+                let endpoint =
+                    Endpoint::discover(variable, self.environment.docker_dir().as_deref())?;
+                Engine::connect(&endpoint).await
+            })
+            .await
+    }
+
+    /// The proxies that Docker's configuration passes to every build, as build arguments.
+    pub(super) fn proxy_arguments(&self) -> BTreeMap<String, String> {
+        let credentials = self.credentials();
+        let Ok(config) = credentials.docker_config() else { return BTreeMap::new() };
+        let proxies = config.proxies(None).map(Proxies::build_arguments);
+        proxies.unwrap_or_default().into_iter().collect()
+    }
+
+    /// Where digests of unchanged files are remembered.
+    pub(super) fn stat_cache(&self) -> Option<PathBuf> {
+        let base = self.environment.path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let base = base.or_else(|| Some(self.environment.home()?.join(".cache")))?;
+        Some(base.join("smartbuild").join("stat"))
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("environment", &self.environment).finish_non_exhaustive()
+    }
+}

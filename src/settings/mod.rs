@@ -1,0 +1,357 @@
+//! From what was typed, the environment and `smartbuild.toml` to one [`Request`].
+//!
+//! Knows option names, the settings file and what CI systems put into the environment; must not know
+//! engines or registries.
+
+mod file;
+mod pairs;
+mod refresh;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+pub use docker_credential_aliyun::Environment;
+pub use pairs::{SecretSource, SecretSpec, SshSpec};
+pub use refresh::Refresh;
+
+use crate::{
+    cli::BuildOptions,
+    platform::Platform,
+    registry::{Reference, Repository},
+};
+
+/// Everything that the user wants, checked and complete.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The directory whose files the image may copy.
+    pub context: PathBuf,
+    /// Further directories by the names that the Dockerfile uses for them.
+    pub contexts: BTreeMap<String, PathBuf>,
+    /// Where the Dockerfile is.
+    pub dockerfile: DockerfileSource,
+    /// The stage to build; the last one when absent.
+    pub target: Option<String>,
+    /// The names to give the image.
+    pub tags: Vec<Reference>,
+    /// Values of build arguments.
+    pub build_args: BTreeMap<String, String>,
+    /// Labels to set on the image.
+    pub labels: BTreeMap<String, String>,
+    /// The platform to build for; the host's when absent.
+    pub platform: Option<Platform>,
+    /// Whether the tags go to the registry.
+    pub push: bool,
+    /// Whether the engine must have the image at the end, also after a hit in the registry.
+    pub load: bool,
+    /// Whether bases must come from the registry, never from the engine's store.
+    pub pull: bool,
+    /// Whether to build whatever the key says, with no layer from the engine's cache.
+    pub no_cache: bool,
+    /// Images whose layers the engine may use.
+    pub cache_from: Vec<String>,
+    /// Secrets that `RUN --mount=type=secret` may read.
+    pub secrets: Vec<SecretSpec>,
+    /// Agents that `RUN --mount=type=ssh` may use.
+    pub ssh: Vec<SshSpec>,
+    /// Network of `RUN`: `default`, `none`, `host`.
+    pub network: Option<String>,
+    /// Further lines of `/etc/hosts` during `RUN`, as `host:address`.
+    pub add_host: Vec<String>,
+    /// Size of `/dev/shm` during `RUN`, in bytes.
+    pub shm_size: Option<u64>,
+    /// Which changes of a base count.
+    pub base_policy: BasePolicy,
+    /// How long an image may go unbuilt although nothing we can see has changed.
+    pub refresh: Option<Refresh>,
+    /// Whether all permission bits count, not only those that git keeps.
+    pub strict_modes: bool,
+    /// Whether what is remembered of unchanged files may be used.
+    pub stat_cache: bool,
+    /// The repository that holds key tags and records, where that is not the image's own.
+    pub keys_in: Option<Repository>,
+    /// Registries that may be spoken to without TLS or with an unknown certificate.
+    pub insecure_registries: Vec<String>,
+    /// Whether a registry that cannot be asked is an error instead of a reason to build.
+    pub strict: bool,
+    /// How to show the build.
+    pub progress: Progress,
+    /// Whether stdout gets a report in JSON.
+    pub json: bool,
+    /// How much to say.
+    pub verbosity: Verbosity,
+    /// File to write the image's identifier to.
+    pub iidfile: Option<PathBuf>,
+    /// Variables and directories of this process.
+    pub environment: Environment,
+}
+
+/// Where the text of the Dockerfile comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerfileSource {
+    /// A file.
+    File(PathBuf),
+    /// Standard input (`-f -`).
+    Stdin,
+}
+
+/// Which changes of a base image count (`--base-policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BasePolicy {
+    /// The digest that the registry gives for its name today.
+    #[default]
+    Digest,
+    /// Its name only: the Dockerfile decides when the base moves.
+    Tag,
+}
+
+/// How a build is shown (`--progress`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Progress {
+    /// Live on a terminal, plain elsewhere.
+    #[default]
+    Auto,
+    /// Line by line.
+    Plain,
+    /// Live.
+    Tty,
+    /// The engine's events as JSON lines.
+    Rawjson,
+    /// Nothing but errors.
+    Quiet,
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// What happened and why.
+    #[default]
+    Normal,
+    /// Also how: round trips, files read, times.
+    Verbose,
+}
+
+/// What the user wants cannot be made out, or contradicts itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option's value is not of its form.
+    #[error("{option} {value}: {why}")]
+    Option {
+        /// The option as typed.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong and what it should look like.
+        why: String,
+    },
+    /// Two options, or an option and its absence, do not go together.
+    #[error("{0}")]
+    Conflict(String),
+    /// The context is no directory that can be read.
+    #[error("the build context {path} {why}")]
+    Context {
+        /// The context as typed.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The settings file cannot be used.
+    #[error("{path}: {why}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column where there is one.
+        why: String,
+    },
+}
+
+impl Error {
+    fn option(option: &'static str, value: impl Into<String>, why: impl ToString) -> Self {
+        Self::Option { option, value: value.into(), why: why.to_string() }
+    }
+}
+
+impl Request {
+    /// Puts together what was typed, what the settings file says and what the environment says, in
+    /// that order of precedence.
+    ///
+    /// # Errors
+    /// When a value is not of its form, options contradict each other, the context is not a directory
+    /// or the settings file is broken.
+    pub fn new(options: &BuildOptions, environment: &Environment) -> Result<Self, Error> {
+        let settings = file::Settings::read(options.config.as_deref(), environment)?;
+        let context = context(options, &settings)?;
+        let dockerfile = match options.file.as_ref().or(settings.file.as_ref()) {
+            Some(path) if path.as_os_str() == "-" => DockerfileSource::Stdin,
+            Some(path) => DockerfileSource::File(path.clone()),
+            None => DockerfileSource::File(default_dockerfile(&context)),
+        };
+        let push = options.push || settings.push.unwrap_or_default();
+        let tags = tags(options, &settings, environment)?;
+        if push && tags.is_empty() {
+            return Err(Error::Conflict(
+                "--push needs a name to push to: give -t HOST/NAMESPACE/REPOSITORY:TAG, or set \
+                 IMAGE_URL and CI_PIPELINE_IID as a GitLab pipeline does"
+                    .into(),
+            ));
+        }
+        if push && let Some(tag) = tags.iter().find(|tag| tag.digest.is_some()) {
+            return Err(Error::option("--tag", tag.to_string(), "a tag cannot have a digest"));
+        }
+
+        let mut build_args = settings.build_args.clone();
+        build_args.extend(pairs::build_args(&options.build_arg, environment)?);
+        let mut labels = settings.labels.clone();
+        labels.extend(pairs::labels(&options.label)?);
+        let add_host = options.add_host.iter().chain(&settings.add_host).cloned().collect();
+
+        Ok(Self {
+            context,
+            contexts: pairs::contexts(&options.build_context)?,
+            dockerfile,
+            target: options.target.clone().or_else(|| settings.target.clone()),
+            tags,
+            build_args,
+            labels,
+            platform: platform(options, &settings)?,
+            push,
+            load: options.load,
+            pull: options.pull,
+            no_cache: options.no_cache,
+            cache_from: options.cache_from.clone(),
+            secrets: pairs::secrets(&options.secret)?,
+            ssh: pairs::ssh(&options.ssh, environment)?,
+            network: options.network.clone().or_else(|| settings.network.clone()),
+            add_host,
+            shm_size: options.shm_size.as_deref().map(pairs::size).transpose()?,
+            base_policy: options.base_policy.or(settings.base_policy).unwrap_or_default(),
+            refresh: match options.refresh.as_ref().or(settings.refresh.as_ref()) {
+                Some(text) => {
+                    Some(text.parse().map_err(|error| Error::option("--refresh", text, error))?)
+                }
+                None => None,
+            },
+            strict_modes: options.strict_modes || settings.strict_modes.unwrap_or_default(),
+            stat_cache: !options.no_stat_cache,
+            keys_in: match options.keys_in.as_ref().or(settings.keys_in.as_ref()) {
+                Some(text) => {
+                    Some(text.parse().map_err(|error| Error::option("--keys-in", text, error))?)
+                }
+                None => None,
+            },
+            insecure_registries: options
+                .insecure_registry
+                .iter()
+                .chain(&settings.insecure_registries)
+                .cloned()
+                .collect(),
+            strict: options.strict || settings.strict.unwrap_or_default(),
+            progress: if options.quiet { Progress::Quiet } else { options.progress },
+            json: options.json,
+            verbosity: match (options.quiet, options.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (false, true) => Verbosity::Verbose,
+                (false, false) => Verbosity::Normal,
+            },
+            iidfile: options.iidfile.clone(),
+            environment: environment.clone(),
+        })
+    }
+
+    /// The platform that the image is for.
+    #[must_use]
+    pub fn target_platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
+    }
+
+    /// How the Dockerfile is called in messages.
+    #[must_use]
+    pub fn dockerfile_name(&self) -> String {
+        match &self.dockerfile {
+            DockerfileSource::File(path) => path.display().to_string(),
+            DockerfileSource::Stdin => "the Dockerfile on stdin".to_owned(),
+        }
+    }
+}
+
+/// The build context: a directory that can be read.
+fn context(options: &BuildOptions, settings: &file::Settings) -> Result<PathBuf, Error> {
+    let path = options.context.clone().or_else(|| settings.context.clone());
+    let path = path.unwrap_or_else(|| PathBuf::from("."));
+    let text = path.display().to_string();
+    let wrong = |why: String| Err(Error::Context { path: text.clone(), why });
+    if text == "-" || text.contains("://") || text.starts_with("git@") {
+        return wrong("is not a directory: check it out first and give its path".into());
+    }
+    match std::fs::read_dir(&path) {
+        Ok(_) => Ok(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            wrong("does not exist: give the path of a directory".into())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            wrong("is not a directory: give the directory, and the Dockerfile with -f".into())
+        }
+        Err(error) => wrong(format!("cannot be read: {error}")),
+    }
+}
+
+/// `Dockerfile`, or `dockerfile` where only that exists (moby/buildkit
+/// `frontend/dockerui: ReadEntrypoint`).
+fn default_dockerfile(context: &std::path::Path) -> PathBuf {
+    let (usual, lower) = (context.join("Dockerfile"), context.join("dockerfile"));
+    if !usual.exists() && lower.exists() { lower } else { usual }
+}
+
+/// The tags asked for, or those of the GitLab pipeline that this runs in.
+fn tags(
+    options: &BuildOptions,
+    settings: &file::Settings,
+    environment: &Environment,
+) -> Result<Vec<Reference>, Error> {
+    let typed = if options.tag.is_empty() { &settings.tags } else { &options.tag };
+    let mut tags = Vec::new();
+    let mut add = |option, text: &str| -> Result<(), Error> {
+        let reference: Reference =
+            text.parse().map_err(|error| Error::option(option, text, error))?;
+        let reference = reference.or_latest();
+        if !tags.contains(&reference) {
+            tags.push(reference);
+        }
+        Ok(())
+    };
+    for text in typed {
+        add("--tag", text)?;
+    }
+    if typed.is_empty()
+        && let (Some(image), Some(pipeline)) =
+            (text(environment, "IMAGE_URL")?, text(environment, "CI_PIPELINE_IID")?)
+    {
+        add("IMAGE_URL and CI_PIPELINE_IID", &format!("{image}:{pipeline}"))?;
+        add("IMAGE_URL", &format!("{image}:latest"))?;
+    }
+    Ok(tags)
+}
+
+/// The value of a variable, which has to be text.
+fn text<'e>(environment: &'e Environment, name: &'static str) -> Result<Option<&'e str>, Error> {
+    environment.var(name).map_err(|error| Error::Conflict(error.to_string()))
+}
+
+fn platform(options: &BuildOptions, settings: &file::Settings) -> Result<Option<Platform>, Error> {
+    let typed = if options.platform.is_empty() { &settings.platforms } else { &options.platform };
+    match typed.as_slice() {
+        [] => Ok(None),
+        [one] => {
+            one.parse().map(Some).map_err(|error| Error::option("--platform", one.clone(), error))
+        }
+        many => Err(Error::option(
+            "--platform",
+            many.join(","),
+            "one platform a run for now: run smartbuild once for each",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

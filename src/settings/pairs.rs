@@ -1,0 +1,142 @@
+//! Options whose value has a form of its own: `KEY=VALUE`, `id=…,src=…`, sizes.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{Environment, Error};
+
+/// A secret that a step may mount (`--secret`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretSpec {
+    /// What the Dockerfile calls it.
+    pub id: String,
+    /// Where its value is.
+    pub source: SecretSource,
+}
+
+/// Where the value of a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In a variable of the environment.
+    Variable(String),
+}
+
+/// An ssh agent or key that a step may use (`--ssh`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshSpec {
+    /// What the Dockerfile calls it; `default` when it does not say.
+    pub id: String,
+    /// The agent's socket.
+    pub socket: PathBuf,
+}
+
+/// Splits `KEY=VALUE`; a build argument without a value takes the variable of that name, and is left
+/// out where there is none (docker/cli `opts/env.go`).
+pub(super) fn build_args(
+    texts: &[String],
+    environment: &Environment,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut arguments = BTreeMap::new();
+    for text in texts {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text.as_str(), environment.var_even_empty(text)),
+        };
+        if name.is_empty() {
+            return Err(Error::option(
+                "--build-arg",
+                text,
+                "write NAME=VALUE, or NAME to take the variable of that name",
+            ));
+        }
+        if let Some(value) = value {
+            arguments.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok(arguments)
+}
+
+pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    let label = |text: &String| match text.split_once('=') {
+        Some(("", _)) => Err(Error::option("--label", text, "write NAME=VALUE")),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Ok((text.clone(), String::new())),
+    };
+    texts.iter().map(label).collect()
+}
+
+pub(super) fn contexts(texts: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let context = |text: &String| match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            if path.contains("://") {
+                let why = "only directories can be a named context for now";
+                return Err(Error::option("--build-context", text, why));
+            }
+            Ok((name.to_lowercase(), PathBuf::from(path)))
+        }
+        _ => Err(Error::option("--build-context", text, "write NAME=DIRECTORY")),
+    };
+    texts.iter().map(context).collect()
+}
+
+/// Reads `id=ID[,src=FILE|,env=NAME]`, as docker does: without a source, the variable ID if it is
+/// set, else the file ID (buildx `util/buildflags/secrets.go`).
+pub(super) fn secrets(texts: &[String]) -> Result<Vec<SecretSpec>, Error> {
+    texts.iter().map(|text| secret(text)).collect()
+}
+
+fn secret(text: &str) -> Result<SecretSpec, Error> {
+    let wrong = |why: &str| Error::option("--secret", text, why);
+    let (mut id, mut file, mut variable) = (None, None, None);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("id", value)) => id = Some(value.to_owned()),
+            Some(("src" | "source", value)) => file = Some(PathBuf::from(value)),
+            Some(("env", value)) => variable = Some(value.to_owned()),
+            Some(("type", "file" | "env")) => {}
+            _ => return Err(wrong("write id=ID,src=FILE or id=ID,env=VARIABLE")),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no id=ID"))?;
+    let source = match (file, variable) {
+        (Some(file), None) => SecretSource::File(file),
+        (None, Some(variable)) => SecretSource::Variable(variable),
+        (None, None) => SecretSource::Variable(id.clone()),
+        (Some(_), Some(_)) => return Err(wrong("give src or env, not both")),
+    };
+    Ok(SecretSpec { id, source })
+}
+
+/// Reads `default` or `ID=SOCKET`.
+pub(super) fn ssh(texts: &[String], environment: &Environment) -> Result<Vec<SshSpec>, Error> {
+    let spec = |text: &String| {
+        let (id, socket) = match text.split_once('=') {
+            Some((id, socket)) => (id, Some(PathBuf::from(socket))),
+            None => (text.as_str(), environment.path("SSH_AUTH_SOCK")),
+        };
+        let id = if id.is_empty() { "default" } else { id };
+        let socket = socket.ok_or_else(|| {
+            let why =
+                "no ssh agent is running (SSH_AUTH_SOCK is not set): start one, or give ID=SOCKET";
+            Error::option("--ssh", text, why)
+        })?;
+        Ok(SshSpec { id: id.to_owned(), socket })
+    };
+    texts.iter().map(spec).collect()
+}
+
+/// Reads a size in bytes with docker's suffixes `b`, `k`, `m`, `g` (powers of 1024).
+pub(super) fn size(text: &str) -> Result<u64, Error> {
+    let wrong = || Error::option("--shm-size", text, "write a size such as 64m or 1g");
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches('b');
+    let (digits, unit) = match digits.chars().last() {
+        Some('k') => (&digits[..digits.len() - 1], 1 << 10),
+        Some('m') => (&digits[..digits.len() - 1], 1 << 20),
+        Some('g') => (&digits[..digits.len() - 1], 1 << 30),
+        _ => (digits, 1_u64),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).ok_or_else(wrong)
+}

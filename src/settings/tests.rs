@@ -1,0 +1,134 @@
+use std::fs;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    options: BuildOptions,
+}
+
+/// The request of a command line in an empty context, with the given variables.
+fn request(line: &[&str], variables: &[(&str, &str)]) -> Result<Request, Error> {
+    let context = tempfile::tempdir().unwrap();
+    fs::write(context.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    let context = context.path().to_str().unwrap().to_owned();
+    let line = ["smartbuild"].into_iter().chain(line.iter().copied()).chain([context.as_str()]);
+    let environment = variables
+        .iter()
+        .fold(Environment::empty(), |environment, (name, value)| environment.with(name, *value));
+    Request::new(&Line::try_parse_from(line).unwrap().options, &environment)
+}
+
+fn tags(request: &Request) -> Vec<String> {
+    request.tags.iter().map(ToString::to_string).collect()
+}
+
+const PIPELINE: [(&str, &str); 2] =
+    [("IMAGE_URL", "registry.cn-hangzhou.aliyuncs.com/team/toolbox"), ("CI_PIPELINE_IID", "42")];
+
+#[test]
+fn a_gitlab_pipeline_needs_no_tags() {
+    let request = request(&["--push"], &PIPELINE).unwrap();
+    assert_eq!(
+        tags(&request),
+        [
+            "registry.cn-hangzhou.aliyuncs.com/team/toolbox:42",
+            "registry.cn-hangzhou.aliyuncs.com/team/toolbox:latest"
+        ]
+    );
+}
+
+#[test]
+fn tags_that_were_typed_replace_those_of_the_pipeline() {
+    let request =
+        request(&["--push", "-t", "localhost:5000/a", "-t", "localhost:5000/a:latest"], &PIPELINE)
+            .unwrap();
+    assert_eq!(tags(&request), ["localhost:5000/a:latest"]);
+}
+
+#[test]
+fn pushing_without_a_name_says_how_to_give_one() {
+    let error = request(&["--push"], &[("IMAGE_URL", "h.example/a/b")]).unwrap_err().to_string();
+    assert!(error.contains("-t HOST/") && error.contains("CI_PIPELINE_IID"), "{error}");
+}
+
+#[test]
+fn a_broken_value_is_named_with_its_option() {
+    for (line, words) in [
+        (&["-t", "h.example/UPPER"][..], "--tag h.example/UPPER"),
+        (&["--build-arg", "=x"], "--build-arg =x"),
+        (&["--platform", "linux/"], "--platform linux/"),
+        (&["--platform", "linux/amd64,linux/arm64"], "one platform"),
+        (&["--refresh", "sometimes"], "--refresh sometimes: write daily"),
+        (&["--secret", "src=x"], "no id=ID"),
+        (&["--secret", "id=a,src=x,env=y"], "not both"),
+        (&["--ssh", "default"], "SSH_AUTH_SOCK"),
+        (&["--shm-size", "big"], "--shm-size big"),
+        (&["--build-context", "x"], "NAME=DIRECTORY"),
+    ] {
+        let error = request(line, &[]).unwrap_err().to_string();
+        assert!(error.contains(words), "{line:?}: {error}");
+    }
+}
+
+#[test]
+fn an_argument_without_a_value_takes_the_variable_or_is_left_out() {
+    let request = request(
+        &["--build-arg", "A", "--build-arg", "B", "--build-arg", "C=3=3", "--build-arg", "D="],
+        &[("A", "1")],
+    )
+    .unwrap();
+    let expected = [("A", "1"), ("C", "3=3"), ("D", "")];
+    assert_eq!(request.build_args, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+}
+
+#[test]
+fn a_context_that_is_no_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let gone = directory.path().join("gone");
+    for (path, words) in [
+        (file.to_str().unwrap(), "is not a directory"),
+        (gone.to_str().unwrap(), "does not exist"),
+        ("https://example.com/x.git", "check it out first"),
+    ] {
+        let line = Line::try_parse_from(["smartbuild", path]).unwrap();
+        let error = Request::new(&line.options, &Environment::empty()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn the_settings_file_says_what_the_command_line_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("smartbuild.toml");
+    fs::write(
+        &config,
+        "tags = ['h.example/a:1']\nrefresh = 'weekly'\nfile = 'build/Dockerfile'\n[build-args]\nA = '1'\nB = '1'\n",
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    let request = request(&["--config", config, "--build-arg", "A=2"], &[]).unwrap();
+    assert_eq!(tags(&request), ["h.example/a:1"]);
+    assert_eq!(request.refresh, Some(Refresh::Weekly));
+    assert_eq!(request.build_args["A"], "2");
+    assert_eq!(request.build_args["B"], "1");
+    let dockerfile = directory.path().join("build/Dockerfile");
+    assert_eq!(request.dockerfile, DockerfileSource::File(dockerfile));
+}
+
+#[test]
+fn a_broken_settings_file_is_named_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("x.toml");
+    fs::write(&config, "push = true\ntagz = []\n").unwrap();
+    let error = request(&["--config", config.to_str().unwrap()], &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("x.toml") && error.contains("tagz") && error.contains("line 2"),
+        "{error}"
+    );
+}
