@@ -126,7 +126,7 @@ impl Entry<'_> {
 }
 
 /// Something a person should know of a scan that went well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
     /// A source of a `COPY` or a mount that is not in the context, or that the ignore file
     /// excludes. The engine decides whether the build fails.

@@ -1,0 +1,579 @@
+//! The walk: one pass over exactly the directories that something is taken from, with the files
+//! hashed on the way.
+//!
+//! A directory is one task. A small context is done by the calling thread alone; once a scan has
+//! cost a millisecond or two, threads are started and share what is left, be it directories or the
+//! files of one large directory. A directory is opened by its path, so that no more than two
+//! descriptors are open for each thread, however deep the tree.
+
+use std::{
+    io,
+    num::NonZero,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use rayon::{ThreadPool, ThreadPoolBuilder, iter::ParallelIterator, slice::ParallelSliceMut};
+
+use super::{
+    Error,
+    cache::{Cache, Record},
+    content,
+    directory::{Directory, FileKind, Metadata, Names, Root},
+    ignore::Ignore,
+    patterns::Matched,
+    select::{Filter, Node, is_gone, unreadable},
+    tree::{Kind, Mode, Statistics, Tree, Warning},
+};
+
+/// How much work (about microseconds) is done before threads are worth their start.
+const WORTH_THREADS: u64 = 2_000;
+/// What it costs to look at a name, to read a file, and how many bytes are hashed in a microsecond.
+const COST_OF_NAME: u64 = 1;
+const COST_OF_FILE: u64 = 5;
+const BYTES_A_MICROSECOND: u64 = 1_000;
+/// How many files of a large directory a thread takes at once.
+const FILES_AT_ONCE: usize = 32;
+
+/// What a walk needs to know.
+pub(super) struct Walk<'a> {
+    pub(super) root: &'a Root,
+    pub(super) ignore: &'a Ignore,
+    pub(super) strict_modes: bool,
+    pub(super) cache: Option<&'a Cache>,
+    pub(super) threads: NonZero<usize>,
+}
+
+/// What a walk found.
+pub(super) struct Found {
+    pub(super) tree: Tree,
+    /// What may be put into the stat cache.
+    pub(super) fresh: Vec<Record>,
+}
+
+/// A directory to visit.
+struct Task<'a> {
+    id: u32,
+    path: Vec<u8>,
+    /// What the ignore file says of it. `None` for the root.
+    matched: Option<Matched>,
+    /// The directory is ignored, and visited for exceptions.
+    ignored: bool,
+    /// Everything in it is taken.
+    everything: bool,
+    /// What is taken of it otherwise.
+    filters: Vec<Active<'a>>,
+    /// Names in it that something is taken from.
+    node: Option<&'a Node>,
+}
+
+/// A filter on its way down.
+#[derive(Clone)]
+struct Active<'a> {
+    filter: &'a Filter,
+    /// How many bytes of a path come before the part that the filter sees.
+    base: usize,
+    include: Option<Matched>,
+    exclude: Option<Matched>,
+}
+
+/// What was found in a directory.
+struct Listing {
+    path: Vec<u8>,
+    names: Vec<u8>,
+    items: Vec<Item>,
+}
+
+struct Item {
+    start: u32,
+    length: u32,
+    mode: Mode,
+    kind: ItemKind,
+}
+
+enum ItemKind {
+    /// A file that is still to be read.
+    Unread,
+    File {
+        size: u64,
+        digest: [u8; 32],
+    },
+    Symlink {
+        target: Box<[u8]>,
+    },
+    Directory {
+        /// Its own listing, if it is visited.
+        listing: Option<u32>,
+        /// Whether it is there even if nothing in it is.
+        taken: bool,
+    },
+    /// It vanished.
+    Gone,
+}
+
+impl Listing {
+    fn name(&self, item: &Item) -> &[u8] {
+        let start = item.start as usize;
+        self.names.get(start..start + item.length as usize).unwrap_or_default()
+    }
+}
+
+/// What the threads of a walk share.
+struct Shared<'a> {
+    walk: &'a Walk<'a>,
+    listings: Mutex<Vec<(u32, Listing)>>,
+    next_id: AtomicUsize,
+    fresh: Mutex<Vec<Record>>,
+    warnings: Mutex<Vec<Warning>>,
+    error: Mutex<Option<Error>>,
+    failed: AtomicBool,
+    work: AtomicU64,
+    hashed: AtomicU64,
+    bytes: AtomicU64,
+    cached: AtomicU64,
+    pool: OnceLock<Option<ThreadPool>>,
+}
+
+/// Takes what `selection` says.
+pub(super) fn walk(walk: &Walk<'_>, selection: &Node) -> Result<Found, Error> {
+    let shared = Shared {
+        walk,
+        listings: Mutex::default(),
+        next_id: AtomicUsize::new(1),
+        fresh: Mutex::default(),
+        warnings: Mutex::default(),
+        error: Mutex::default(),
+        failed: AtomicBool::new(false),
+        work: AtomicU64::new(0),
+        hashed: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        cached: AtomicU64::new(0),
+        pool: OnceLock::new(),
+    };
+    shared.run(Task {
+        id: 0,
+        path: Vec::new(),
+        matched: None,
+        ignored: false,
+        everything: selection.everything,
+        filters: selection.filters.iter().map(|filter| Active::new(filter, 0)).collect(),
+        node: Some(selection),
+    });
+    if let Some(error) = into_inner(shared.error) {
+        return Err(error);
+    }
+    let mut tree = assemble(into_inner(shared.listings), shared.next_id.into_inner());
+    tree.warnings = into_inner(shared.warnings);
+    tree.warnings.sort_unstable();
+    tree.statistics = Statistics {
+        hashed: shared.hashed.into_inner(),
+        bytes: shared.bytes.into_inner(),
+        cached: shared.cached.into_inner(),
+    };
+    Ok(Found { tree, fresh: into_inner(shared.fresh) })
+}
+
+impl<'a> Shared<'a> {
+    /// Does a task and all that follow from it.
+    fn run(&self, task: Task<'a>) {
+        let mut tasks = vec![task];
+        while let Some(task) = tasks.pop() {
+            if self.is_worth_threads()
+                && let Some(pool) = self.pool()
+            {
+                tasks.push(task);
+                pool.scope(|scope| {
+                    for task in tasks {
+                        scope.spawn(|scope| self.run_in(scope, task));
+                    }
+                });
+                return;
+            }
+            match self.visit(task) {
+                Ok(more) => tasks.extend(more),
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    fn run_in<'s>(&'s self, scope: &rayon::Scope<'s>, task: Task<'a>)
+    where
+        'a: 's,
+    {
+        if self.failed.load(Ordering::Relaxed) {
+            return;
+        }
+        match self.visit(task) {
+            Ok(more) => {
+                for task in more {
+                    scope.spawn(|scope| self.run_in(scope, task));
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        self.failed.store(true, Ordering::Relaxed);
+        lock(&self.error).get_or_insert(error);
+    }
+
+    fn is_worth_threads(&self) -> bool {
+        self.work.load(Ordering::Relaxed) > WORTH_THREADS
+    }
+
+    /// The threads, started when first asked for; `None` if there is to be only one, or there can be
+    /// no more.
+    fn pool(&self) -> Option<&ThreadPool> {
+        let threads = self.walk.threads.get();
+        let start = || ThreadPoolBuilder::new().num_threads(threads).build().ok();
+        self.pool.get_or_init(|| if threads > 1 { start() } else { None }).as_ref()
+    }
+
+    /// Reads a directory and the files in it; the directories in it are tasks of their own.
+    fn visit(&self, task: Task<'a>) -> Result<Vec<Task<'a>>, Error> {
+        let mut listing = Listing { path: Vec::new(), names: Vec::new(), items: Vec::new() };
+        let mut tasks = Vec::new();
+        match self.walk.root.directory(&task.path) {
+            Ok(directory) => {
+                let names = self.names(&task, &directory)?;
+                for (name, kind) in names.iter() {
+                    self.consider(&task, &directory, name, kind, &mut listing, &mut tasks)?;
+                }
+                self.read_files(&task.path, &directory, &mut listing)?;
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) if may_be_skipped(&task, &error) => {}
+            Err(error) => return Err(unreadable(&task.path, error)),
+        }
+        listing.path = task.path;
+        lock(&self.listings).push((task.id, listing));
+        Ok(tasks)
+    }
+
+    /// The names that may matter.
+    fn names(&self, task: &Task<'a>, directory: &Directory) -> Result<Names, Error> {
+        if task.everything || !task.filters.is_empty() {
+            return match directory.names() {
+                Err(error) if may_be_skipped(task, &error) => Ok(Names::default()),
+                names => names.map_err(|error| unreadable(&task.path, error)),
+            };
+        }
+        let mut names = Names::default();
+        for name in task.node.into_iter().flat_map(|node| node.children.keys()) {
+            names.push(name, None);
+        }
+        Ok(names)
+    }
+
+    /// Decides on a name, and puts it down if it is taken.
+    fn consider(
+        &self,
+        task: &Task<'a>,
+        directory: &Directory,
+        name: &[u8],
+        kind: Option<FileKind>,
+        listing: &mut Listing,
+        tasks: &mut Vec<Task<'a>>,
+    ) -> Result<(), Error> {
+        self.work.fetch_add(COST_OF_NAME, Ordering::Relaxed);
+        let path = super::text::join(&task.path, name);
+        let failed = |error| unreadable(&path, error);
+        let kind = match kind {
+            Some(kind) => kind,
+            None => match directory.metadata(name) {
+                Ok(metadata) => metadata.kind,
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            },
+        };
+        let node = task.node.and_then(|node| node.children.get(name));
+        if kind == FileKind::Directory {
+            return self.consider_directory(task, directory, path, name, node, listing, tasks);
+        }
+        let ends_here =
+            node.is_some_and(|node| node.everything || node.link || !node.filters.is_empty());
+        let taken =
+            task.everything || ends_here || task.filters.iter().any(|active| active.takes(&path));
+        if !taken || self.walk.ignore.excludes_in(&path, task.matched.as_ref()) {
+            return Ok(());
+        }
+        let (mode, kind) = match kind {
+            FileKind::File => (Mode::PLAIN, ItemKind::Unread),
+            FileKind::Symlink => match directory.read_link(name) {
+                Ok(target) => (Mode::LINK, ItemKind::Symlink { target: target.into() }),
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            },
+            _ => {
+                lock(&self.warnings).push(Warning::Special { path });
+                return Ok(());
+            }
+        };
+        listing.push(name, mode, kind);
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn consider_directory(
+        &self,
+        task: &Task<'a>,
+        directory: &Directory,
+        path: Vec<u8>,
+        name: &[u8],
+        node: Option<&'a Node>,
+        listing: &mut Listing,
+        tasks: &mut Vec<Task<'a>>,
+    ) -> Result<(), Error> {
+        let ignore = self.walk.ignore;
+        let (ignored, matched) = ignore.enter(&path, task.matched.as_ref());
+        if ignored && !ignore.may_include_below(&path) {
+            return Ok(());
+        }
+        let everything = task.everything || node.is_some_and(|node| node.everything);
+        let mut taken = everything;
+        let mut filters = Vec::new();
+        if !everything {
+            for active in &task.filters {
+                let (takes, below) = active.enter(&path);
+                taken |= takes;
+                filters.extend(below);
+            }
+            for filter in node.into_iter().flat_map(|node| &node.filters) {
+                taken = true;
+                filters.push(Active::new(filter, path.len() + 1));
+            }
+        }
+        let visible = taken || !filters.is_empty();
+        let visited =
+            everything || !filters.is_empty() || node.is_some_and(|node| !node.children.is_empty());
+        taken &= !ignored;
+        if !taken && !visited {
+            return Ok(());
+        }
+        // What lies above everything that is taken has to be there, and shows nothing but that.
+        let mode = if visible {
+            match directory.metadata(name) {
+                Ok(found) if self.walk.strict_modes => Mode::exact(found.permissions),
+                Ok(found) => Mode::of_directory(found.permissions),
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) => return Err(unreadable(&path, error)),
+            }
+        } else {
+            Mode::EXECUTABLE
+        };
+        let id = visited.then(|| self.next_id.fetch_add(1, Ordering::Relaxed) as u32);
+        listing.push(name, mode, ItemKind::Directory { listing: id, taken });
+        if let Some(id) = id {
+            let matched = Some(matched);
+            tasks.push(Task { id, path, matched, ignored, everything, filters, node });
+        }
+        Ok(())
+    }
+
+    /// Reads the files of a directory, alone or with all threads.
+    fn read_files(
+        &self,
+        path: &[u8],
+        directory: &Directory,
+        listing: &mut Listing,
+    ) -> Result<(), Error> {
+        let Listing { names, items, .. } = listing;
+        let names = &names[..];
+        let read = |item: &mut Item| -> Result<(), Error> {
+            if !matches!(item.kind, ItemKind::Unread) {
+                return Ok(());
+            }
+            let start = item.start as usize;
+            let name = names.get(start..start + item.length as usize).unwrap_or_default();
+            (item.mode, item.kind) = match self.read_file(directory, name) {
+                Ok((metadata, size, digest)) => {
+                    let mode = match self.walk.strict_modes {
+                        true => Mode::exact(metadata.permissions),
+                        false => Mode::of_file(metadata.permissions),
+                    };
+                    (mode, ItemKind::File { size, digest })
+                }
+                Err(error) if is_gone(&error) => (item.mode, ItemKind::Gone),
+                Err(error) => return Err(unreadable(&super::text::join(path, name), error)),
+            };
+            Ok(())
+        };
+        let in_pool = rayon::current_thread_index().is_some();
+        let mut rest = &mut items[..];
+        while !rest.is_empty() {
+            if rest.len() > FILES_AT_ONCE && self.is_worth_threads() {
+                let share = |rest: &mut [Item]| {
+                    rest.par_chunks_mut(FILES_AT_ONCE)
+                        .try_for_each(|chunk| chunk.iter_mut().try_for_each(read))
+                };
+                if in_pool {
+                    return share(rest);
+                } else if let Some(pool) = self.pool() {
+                    return pool.install(|| share(rest));
+                }
+            }
+            let (chunk, others) = rest.split_at_mut(rest.len().min(FILES_AT_ONCE));
+            chunk.iter_mut().try_for_each(read)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    fn read_file(
+        &self,
+        directory: &Directory,
+        name: &[u8],
+    ) -> io::Result<(Metadata, u64, [u8; 32])> {
+        let known = self.walk.cache.filter(|cache| !cache.is_empty());
+        if let Some(cache) = known {
+            let metadata = directory.metadata(name)?;
+            let digest = metadata
+                .identity
+                .filter(|_| metadata.kind == FileKind::File)
+                .and_then(|identity| cache.digest(&identity, metadata.size));
+            if let Some(digest) = digest {
+                self.cached.fetch_add(1, Ordering::Relaxed);
+                return Ok((metadata, metadata.size, digest));
+            }
+        }
+        let (file, metadata) = directory.open(name)?;
+        if metadata.kind != FileKind::File {
+            return Err(io::Error::other("it was replaced by something that is not a file"));
+        }
+        let (size, digest) = content::hash(&file, metadata.size)?;
+        self.hashed.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.work.fetch_add(COST_OF_FILE + size / BYTES_A_MICROSECOND, Ordering::Relaxed);
+        if let (Some(cache), Some(identity)) = (self.walk.cache, metadata.identity)
+            && size == metadata.size
+            && cache.accepts(&identity)
+        {
+            lock(&self.fresh).push(Record { identity, size, digest });
+        }
+        Ok((metadata, size, digest))
+    }
+}
+
+/// An ignored directory need not be readable.
+fn may_be_skipped(task: &Task<'_>, error: &io::Error) -> bool {
+    task.ignored && error.kind() == io::ErrorKind::PermissionDenied
+}
+
+impl Listing {
+    fn push(&mut self, name: &[u8], mode: Mode, kind: ItemKind) {
+        let (start, length) = (self.names.len() as u32, name.len() as u32);
+        self.names.extend_from_slice(name);
+        self.items.push(Item { start, length, mode, kind });
+    }
+}
+
+impl<'a> Active<'a> {
+    fn new(filter: &'a Filter, base: usize) -> Active<'a> {
+        Active { filter, base, include: None, exclude: None }
+    }
+
+    /// Whether a file is let through.
+    fn takes(&self, path: &[u8]) -> bool {
+        let path = path.get(self.base..).unwrap_or_default();
+        let included = match &self.filter.include {
+            Some(include) => include.matches(path, self.include.as_ref()),
+            None => true,
+        };
+        included && !self.filter.exclude.matches(path, self.exclude.as_ref())
+    }
+
+    /// Whether a directory is let through, and the filter for what is below it, if anything there
+    /// can be.
+    fn enter(&self, path: &[u8]) -> (bool, Option<Active<'a>>) {
+        let path = path.get(self.base..).unwrap_or_default();
+        let Filter { include, exclude } = self.filter;
+        let (excluded, own_exclude) = exclude.step(path, self.exclude.as_ref());
+        if excluded && !exclude.has_exception_below(path) {
+            return (false, None);
+        }
+        let mut own_include = None;
+        let mut included = true;
+        if let Some(include) = include {
+            let (matched, own) = include.step(path, self.include.as_ref());
+            if !matched && !include.has_match_below(path) {
+                return (false, None);
+            }
+            (included, own_include) = (matched, Some(own));
+        }
+        let below = Active { include: own_include, exclude: Some(own_exclude), ..self.clone() };
+        (included && !excluded, Some(below))
+    }
+}
+
+/// Puts the listings together in walk order. A directory that is only there for what is in it stays
+/// only if something is.
+fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> Tree {
+    let mut by_id: Vec<Option<Listing>> = std::iter::repeat_with(|| None).take(count).collect();
+    for (id, listing) in listings {
+        if let Some(slot) = by_id.get_mut(id as usize) {
+            *slot = Some(listing);
+        }
+    }
+    // A directory has a higher number than the one it is in.
+    let mut alive = vec![false; count];
+    let (mut entries, mut bytes) = (0, 0);
+    for id in (0..count).rev() {
+        let Some(listing) = &by_id[id] else { continue };
+        for item in listing.items.iter().filter(|item| item.is_alive(&alive)) {
+            entries += 1;
+            bytes += listing.path.len() + 1 + item.length as usize;
+            if let ItemKind::Symlink { target } = &item.kind {
+                bytes += target.len();
+            }
+        }
+        alive[id] = listing.items.iter().any(|item| item.is_alive(&alive));
+    }
+
+    let mut tree = Tree::with_capacity(entries, bytes);
+    let mut open: Vec<(Listing, usize)> =
+        by_id[0].take().map(|root| (root, 0)).into_iter().collect();
+    while let Some((listing, next)) = open.last_mut() {
+        let Some(item) = listing.items.get(*next) else {
+            open.pop();
+            continue;
+        };
+        *next += 1;
+        if !item.is_alive(&alive) {
+            continue;
+        }
+        let (kind, inner) = match &item.kind {
+            ItemKind::File { size, digest } => (Kind::File { size: *size, digest: *digest }, None),
+            ItemKind::Symlink { target } => (Kind::Symlink { target }, None),
+            ItemKind::Directory { listing, .. } => (Kind::Directory, *listing),
+            ItemKind::Unread | ItemKind::Gone => continue,
+        };
+        tree.push(&listing.path, listing.name(item), item.mode, kind);
+        if let Some(inner) = inner.and_then(|id| by_id.get_mut(id as usize)?.take()) {
+            open.push((inner, 0));
+        }
+    }
+    tree
+}
+
+impl Item {
+    fn is_alive(&self, alive: &[bool]) -> bool {
+        match &self.kind {
+            ItemKind::File { .. } | ItemKind::Symlink { .. } => true,
+            ItemKind::Directory { listing, taken } => {
+                *taken || listing.is_some_and(|id| alive.get(id as usize) == Some(&true))
+            }
+            ItemKind::Unread | ItemKind::Gone => false,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn into_inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
