@@ -55,7 +55,7 @@ impl Context {
     /// Opens a file; what it gives is verified, and the end of it is an error if it was not what
     /// was hashed.
     pub(super) fn open(&self, entry: &Entry<'_>) -> io::Result<Box<dyn Read + Send>> {
-        open_verified(&self.root, entry)
+        Ok(Box::new(open_verified(&self.root, entry)?))
     }
 }
 
