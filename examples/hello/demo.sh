@@ -27,10 +27,12 @@ demo=$(mktemp -d /var/tmp/smartbuild-demo.XXXXXX)
 registry=
 demo_end() {
     if [ -n "$registry" ]; then
-        # shellcheck disable=SC2046 # a list
-        DOCKER_HOST=$engine_host docker image rm --force \
-            $(DOCKER_HOST=$engine_host docker image ls --quiet --filter "reference=$host/*/*" |
-                sort -u) >/dev/null 2>&1 || :
+        # What was built goes before what it was built from.
+        for repository in hello base; do
+            DOCKER_HOST=$engine_host docker image ls --filter "reference=$host/demo/$repository" \
+                --format '{{.Repository}}:{{.Tag}}' |
+                DOCKER_HOST=$engine_host xargs -r docker image rm >/dev/null 2>&1 || :
+        done
         kill "$registry" 2>/dev/null || :
     fi
     stop_engine
@@ -62,7 +64,7 @@ auth: { htpasswd: { realm: demo, path: "$demo/htpasswd" } }
 END
 docker-registry serve "$demo/registry.yml" </dev/null >"$demo/registry.log" 2>&1 &
 registry=$!
-listening() { grep -q 'listening on' "$demo/registry.log"; }
+listening() { grep -qs 'listening on' "$demo/registry.log"; }
 wait_for 30 listening || die "docker-registry did not start: $(tail -n 5 "$demo/registry.log")"
 REGISTRY_URL=$(sed -n 's/.*listening on \([0-9.:]*\).*/\1/p' "$demo/registry.log")
 host=$REGISTRY_URL

@@ -36,7 +36,7 @@ pub use front::{Front, Rule, Seen};
 pub use image::{Image, sha256};
 pub use registry::{Entry, Registry, RegistryBuilder};
 pub use token::{TokenRequest, TokenService};
-pub use watch::Watch;
+pub use watch::{Watch, files_with};
 pub use work::Work;
 
 /// A name that no other test uses: `name` with a random end, fit for repositories and containers.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -37,16 +38,13 @@ impl Watch {
     }
 
     /// Stops, and asserts that no process had the secret among its arguments and that no file
-    /// below these directories has it in its name or content.
+    /// below `directory` has it in its name or content.
     #[track_caller]
-    pub fn assert_unseen(mut self, directories: &[&Path]) {
+    pub fn assert_unseen(mut self, directory: &Path) {
         self.stop.store(true, Ordering::Relaxed);
         let found = self.thread.take().map(|thread| thread.join().unwrap()).unwrap_or_default();
         assert!(found.is_empty(), "the secret was in the arguments of {found:?}");
-        let mut files = Vec::new();
-        for directory in directories {
-            files_with(&self.secret, directory, &mut files);
-        }
+        let files = files_with(&self.secret, directory);
         assert!(files.is_empty(), "the secret is in {files:?}");
     }
 }
@@ -70,17 +68,22 @@ fn arguments_with(secret: &str) -> Vec<String> {
         .collect()
 }
 
-fn files_with(secret: &str, path: &Path, found: &mut Vec<String>) {
-    if path.to_string_lossy().contains(secret) {
-        found.push(path.display().to_string());
-    }
-    if path.is_dir() && !path.is_symlink() {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            files_with(secret, &entry.path(), found);
+/// The files below a directory that have a text in their name or content.
+#[must_use]
+pub fn files_with(text: &str, directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let has = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        let content = if path.is_dir() && !path.is_symlink() {
+            left.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|at| at.path()));
+            Vec::new()
+        } else {
+            fs::read(&path).unwrap_or_default()
+        };
+        if has(path.as_os_str().as_bytes()) || has(&content) {
+            found.push(path);
         }
-    } else if let Ok(bytes) = fs::read(path)
-        && bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
-    {
-        found.push(path.display().to_string());
     }
+    found
 }
