@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use docker_credential_aliyun::secret::Secret;
+use docker_credential_aliyun::{Secret, environment::NotText};
 use serde::Deserialize;
 
 use super::{Login, server_url};
@@ -127,6 +127,9 @@ pub enum InvalidConfig {
         /// What is wrong there.
         reason: &'static str,
     },
+    /// A variable that is not text.
+    #[error(transparent)]
+    NotText(#[from] NotText),
     /// An `auth` that is not Base64 of `user:password`.
     #[error("{place} is broken: `auth` of `{key}` is not user:password in Base64")]
     Auth {
@@ -266,8 +269,7 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// Whether there is no such file; a home that is a file, or is not ours to enter, has none either
-/// for Docker's client only in the first case, so that the second is an error.
+/// Whether there is no such file, which is no error: a home that is no directory has none either.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

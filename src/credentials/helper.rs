@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use docker_credential_aliyun::secret::Secret;
+use docker_credential_aliyun::{Environment, Secret};
 use serde::Deserialize;
 
-use super::{Environment, Login};
+use super::Login;
 
 /// What a helper prints, alone, when it has no login for the server.
 const NOT_FOUND: &str = "credentials not found in native keychain";
@@ -116,7 +116,8 @@ pub(super) fn get(
         return Err(not_run(io::Error::other("its name must not be a path")));
     }
     let mut command = Command::new(format!("docker-credential-{helper}"));
-    command.arg("get").envs(environment);
+    // It inherits the rest: our own helper reads its secrets from variables.
+    command.arg("get").envs(environment.for_child());
     let output = run(command, server.as_bytes(), deadline).map_err(not_run)?;
     let Some((success, stdout)) = output else {
         let (helper, server) = names();

@@ -19,13 +19,12 @@ mod docker_config;
 mod helper;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use docker_credential_aliyun::secret::Secret;
+use docker_credential_aliyun::{Environment, Secret, credential_for};
 
 pub use docker_config::{Auth, DockerConfig, InvalidConfig, Proxies};
 pub use helper::HelperError;
@@ -57,12 +56,21 @@ pub enum Error {
     /// A credential helper failed.
     #[error(transparent)]
     Helper(#[from] HelperError),
-    /// The library of `docker-credential-aliyun` has a login for the host but could not get it.
-    #[error("cannot get the login for {host}: {reason}")]
+    /// The library of `docker-credential-aliyun` should have a login for the host, and could not
+    /// get it.
+    #[error("cannot get the login for {host}: {source}")]
     Library {
         /// The registry's host.
         host: String,
         /// What the library says.
+        source: docker_credential_aliyun::Error,
+    },
+    /// Whoever was asked for the login broke down.
+    #[error("cannot get the login for {host}: {reason}")]
+    Broken {
+        /// The registry's host.
+        host: String,
+        /// What is known of it.
         reason: String,
     },
 }
@@ -79,9 +87,6 @@ pub trait Logins: Send + Sync {
     /// When a login should be there and could not be fetched.
     fn login(&self, host: &str) -> Result<Option<Login>, Error>;
 }
-
-/// The environment's variables, as the credentials see them.
-pub type Environment = BTreeMap<String, String>;
 
 /// Logins from Docker's configuration and from our helper's library.
 ///
@@ -100,20 +105,11 @@ struct Sources {
 }
 
 impl Credentials {
-    /// Credentials as `environment` describes them (`DOCKER_CONFIG`, `DOCKER_AUTH_CONFIG`, `HOME`,
-    /// `PATH`, and what the helper's library reads).
+    /// Credentials as `environment` describes them: `DOCKER_CONFIG`, `DOCKER_AUTH_CONFIG`, the home
+    /// directory, `PATH`, and what the helper's library reads.
     #[must_use]
     pub fn new(environment: Environment) -> Self {
         Self { environment, config: OnceLock::new(), known: Mutex::default() }
-    }
-
-    /// Credentials of this process. Variables that are not Unicode are as good as unset.
-    #[must_use]
-    pub fn from_environment() -> Self {
-        let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self::new(std::env::vars_os().filter_map(unicode).collect())
     }
 
     /// Docker's configuration, read once; the empty one where there is no file.
@@ -126,29 +122,14 @@ impl Credentials {
 
     fn sources(&self) -> Result<&Sources, Error> {
         let read = || {
-            let file = DockerConfig::load(self.config_path())?;
-            let variable = self
-                .environment
-                .get("DOCKER_AUTH_CONFIG")
-                .filter(|text| !text.trim().is_empty())
-                .map(|text| DockerConfig::parse(text, "DOCKER_AUTH_CONFIG"))
-                .transpose()?;
-            Ok(Sources { file, variable })
+            let path = self.environment.docker_dir().map(|directory| directory.join("config.json"));
+            let variable = match self.environment.var("DOCKER_AUTH_CONFIG")? {
+                Some(text) => Some(DockerConfig::parse(text, "DOCKER_AUTH_CONFIG")?),
+                None => None,
+            };
+            Ok(Sources { file: DockerConfig::load(path)?, variable })
         };
         self.config.get_or_init(|| read().map_err(Arc::new)).as_ref().map_err(|e| e.clone().into())
-    }
-
-    /// `config.json` in `DOCKER_CONFIG`, else in `~/.docker`; `None` where there is no home.
-    fn config_path(&self) -> Option<PathBuf> {
-        let set = |name: &str| self.environment.get(name).filter(|value| !value.is_empty());
-        let directory = match set("DOCKER_CONFIG") {
-            Some(directory) => PathBuf::from(directory),
-            None => {
-                let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-                PathBuf::from(set(home)?).join(".docker")
-            }
-        };
-        Some(directory.join("config.json"))
     }
 
     fn find(&self, host: &str) -> Result<Option<Login>, Error> {
@@ -177,10 +158,17 @@ impl Credentials {
         }))
     }
 
-    /// The seam to `docker-credential-aliyun`'s library; it answers for ACR's hosts and for the
-    /// host of `REGISTRY_URL` only.
-    fn from_library(&self, _host: &str) -> Result<Option<Login>, Error> {
-        Ok(None)
+    /// `docker-credential-aliyun` without its program. It answers for ACR's hosts and for the host
+    /// of `REGISTRY_URL`.
+    fn from_library(&self, host: &str) -> Result<Option<Login>, Error> {
+        let found = credential_for(&server_url(host), &self.environment);
+        let found = found.map_err(|source| Error::Library { host: host.to_owned(), source })?;
+        Ok(found.map(|credential| Login {
+            username: credential.username,
+            secret: credential.secret,
+            origin: credential.origin,
+            identity_token: false,
+        }))
     }
 }
 

@@ -222,7 +222,7 @@ impl Auth {
         let asked = spawn_blocking(move || logins.login(&host)).await;
         let login = asked.unwrap_or_else(|panic| {
             let reason = panic.to_string();
-            Err(credentials::Error::Library { host: self.host.clone(), reason })
+            Err(credentials::Error::Broken { host: self.host.clone(), reason })
         })?;
         Ok(state.login.insert(login).clone())
     }
