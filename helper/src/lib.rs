@@ -1,6 +1,7 @@
 //! Credentials for Alibaba Cloud Container Registry, for every client that speaks Docker's
 //! credential-helper protocol, and for `smartbuild`, which links this library.
 
+pub mod accounts;
 pub mod commands;
 pub mod environment;
 pub mod host;
