@@ -2,6 +2,7 @@
 //! credential-helper protocol, and for `smartbuild`, which links this library.
 
 pub mod accounts;
+pub mod cache;
 pub mod commands;
 pub mod environment;
 pub mod host;
