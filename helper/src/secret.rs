@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A password, token or key.
 ///
 /// It has no `Display`, its `Debug` says only that it is there, and its memory is wiped when it is
 /// dropped. [`Secret::expose`] is the one way to the text, so that every use can be found.
-#[derive(Clone, Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {

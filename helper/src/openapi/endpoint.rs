@@ -17,7 +17,7 @@ pub enum Network {
 }
 
 /// The scheme, host and port of an API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     scheme: &'static str,
     authority: String,
@@ -53,7 +53,29 @@ impl Endpoint {
         Ok(Self { scheme, authority: authority.to_owned() })
     }
 
-    fn https(authority: String) -> Self {
+    /// Container Registry in a region.
+    #[must_use]
+    pub fn cr(region: &str, network: Network) -> Self {
+        Self::regional("cr", region, network)
+    }
+
+    /// STS: in a region where one is named, else the central one. Inside a VPC there is no central
+    /// one.
+    #[must_use]
+    pub fn sts(region: Option<&str>, network: Network) -> Self {
+        match region {
+            Some(region) => Self::regional("sts", sts_region(region), network),
+            None => Self { scheme: "https", authority: "sts.aliyuncs.com".to_owned() },
+        }
+    }
+
+    /// `<product>[-vpc].<region>.aliyuncs.com`
+    fn regional(product: &str, region: &str, network: Network) -> Self {
+        let suffix = match network {
+            Network::Public => "",
+            Network::Vpc => "-vpc",
+        };
+        let authority = format!("{product}{suffix}.{region}.aliyuncs.com");
         Self { scheme: "https", authority }
     }
 
@@ -77,46 +99,6 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The endpoints of the calls: the vendor's by default, each replaceable for private clouds and
-/// tests.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// In place of Container Registry's.
-    pub cr: Option<Endpoint>,
-    /// In place of STS's.
-    pub sts: Option<Endpoint>,
-}
-
-impl Endpoints {
-    /// Container Registry in a region.
-    #[must_use]
-    pub fn cr(&self, region: &str, network: Network) -> Endpoint {
-        self.cr.clone().unwrap_or_else(|| regional("cr", region, network))
-    }
-
-    /// STS: in a region where one is named, else the central one. Inside a VPC there is no central
-    /// one.
-    #[must_use]
-    pub fn sts(&self, region: Option<&str>, network: Network) -> Endpoint {
-        if let Some(endpoint) = &self.sts {
-            return endpoint.clone();
-        }
-        match region.map(sts_region) {
-            Some(region) => regional("sts", region, network),
-            None => Endpoint::https("sts.aliyuncs.com".to_owned()),
-        }
-    }
-}
-
-/// `<product>[-vpc].<region>.aliyuncs.com`
-fn regional(product: &str, region: &str, network: Network) -> Endpoint {
-    let suffix = match network {
-        Network::Public => "",
-        Network::Vpc => "-vpc",
-    };
-    Endpoint::https(format!("{product}{suffix}.{region}.aliyuncs.com"))
-}
-
 /// The region whose STS serves a region (`AliyunContainerService/ack-ram-tool`: `endpoint.go`).
 fn sts_region(region: &str) -> &str {
     match region {
@@ -131,11 +113,10 @@ mod tests {
 
     #[test]
     fn endpoints_follow_the_vendors_rule() {
-        let endpoints = Endpoints::default();
-        let cr = |network| endpoints.cr("cn-hangzhou", network).to_string();
+        let cr = |network| Endpoint::cr("cn-hangzhou", network).to_string();
         assert_eq!(cr(Network::Public), "https://cr.cn-hangzhou.aliyuncs.com");
         assert_eq!(cr(Network::Vpc), "https://cr-vpc.cn-hangzhou.aliyuncs.com");
-        let sts = |region, network| endpoints.sts(region, network).to_string();
+        let sts = |region, network| Endpoint::sts(region, network).to_string();
         assert_eq!(sts(None, Network::Public), "https://sts.aliyuncs.com");
         assert_eq!(
             sts(Some("eu-central-1"), Network::Vpc),
@@ -145,14 +126,6 @@ mod tests {
             sts(Some("cn-hangzhou-finance"), Network::Public),
             "https://sts.cn-hangzhou.aliyuncs.com"
         );
-    }
-
-    #[test]
-    fn an_endpoint_that_was_named_is_the_one_called() -> Result<(), EndpointError> {
-        let endpoints =
-            Endpoints { cr: Some(Endpoint::parse("http://127.0.0.1:8080/")?), sts: None };
-        assert_eq!(endpoints.cr("cn-hangzhou", Network::Vpc).to_string(), "http://127.0.0.1:8080");
-        Ok(())
     }
 
     #[test]

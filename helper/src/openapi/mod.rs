@@ -16,13 +16,13 @@ pub mod sts;
 use jiff::Timestamp;
 
 pub use call::Caller;
-pub use endpoint::{Endpoint, EndpointError, Endpoints, Network};
+pub use endpoint::{Endpoint, EndpointError, Network};
 pub use error::{CallError, Refusal};
 
 use crate::secret::Secret;
 
 /// What a request is signed with: a long-lived pair, or a short-lived one with its token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AccessKey {
     /// `AccessKeyId`. It names the key and is sent in the clear.
     pub id: String,

@@ -55,6 +55,6 @@ pub fn all(environment: &Environment) -> [Box<dyn Source + '_>; 3] {
     [
         Box::new(variables::Variables::new(environment)),
         Box::new(stored::Stored::new(environment)),
-        Box::new(identity::Identity::new(environment)),
+        Box::new(identity::TokenExchange::new(environment)),
     ]
 }

@@ -1,0 +1,267 @@
+//! RAM identities, exchanged for logins of one hour.
+//!
+//! ```text
+//! host -> accounts   what the user configured for it
+//!      -> chain      which identity this machine has; no network
+//!      -> cache      a token that is good for a while longer
+//!      -> obtain     the identity's keys: metadata, STS, a command ...
+//!      -> locate     edition, region and instance of the registry
+//!      -> openapi    GetAuthorizationToken
+//! ```
+//!
+//! Every identity is either not configured, and then the next one counts, or it has failed, and then
+//! that is the answer: to slide on would be to log in as somebody else.
+
+mod chain;
+mod cloud_sso;
+mod ecs;
+mod error;
+mod external;
+mod fetch;
+mod ini;
+mod locate;
+mod oidc;
+mod profile;
+mod variables;
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use self::chain::{Assume, Found, Identity, Obtain, StsPlace, read_if_there};
+pub use self::error::{IdentityError, Problem};
+use self::locate::{LocateError, Place};
+use crate::Credential;
+use crate::accounts::{Account, Accounts, AccountsError};
+use crate::cache::{self, TokenCache};
+use crate::environment::Environment;
+use crate::host::Host;
+use crate::openapi::acr::{self, AuthorizationToken};
+use crate::openapi::sts::Role;
+use crate::openapi::{CallError, Caller, Endpoint, EndpointError};
+use crate::secret::Secret;
+use crate::sources::{Source, SourceError};
+use crate::transport::{Deadline, Proxies, Transport};
+
+/// The whole time that an answer may take: clients have no limit of their own.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// The variable that replaces Container Registry's endpoint, in private clouds and tests.
+pub const CR_ENDPOINT: &str = "DOCKER_CREDENTIAL_ALIYUN_CR_ENDPOINT";
+/// The variable that replaces the endpoint of instance metadata, in tests.
+pub const METADATA_ENDPOINT: &str = "DOCKER_CREDENTIAL_ALIYUN_METADATA_ENDPOINT";
+
+/// The RAM identity of this machine, exchanged for a token of one hour.
+#[derive(Debug)]
+pub struct TokenExchange<'a> {
+    environment: &'a Environment,
+}
+
+/// Why there is no token although there is an identity for the host.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ExchangeError {
+    /// Our configuration file.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
+    /// The identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An endpoint that was set.
+    #[error("the endpoint of {place} is wrong: {error}")]
+    Endpoint {
+        /// The variable or the field.
+        place: &'static str,
+        /// What is wrong with it.
+        error: EndpointError,
+    },
+    /// The registry's region or instance.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// The exchange.
+    #[error("no registry token with the RAM identity from {origin}: {error}")]
+    Call {
+        /// Where the identity stands.
+        origin: String,
+        /// What the API said.
+        error: CallError,
+    },
+}
+
+impl<'a> TokenExchange<'a> {
+    /// Reads nothing yet.
+    #[must_use]
+    pub fn new(environment: &'a Environment) -> Self {
+        Self { environment }
+    }
+
+    /// A login for the host; `None` if it is not one of Container Registry's or there is no
+    /// identity.
+    ///
+    /// # Errors
+    /// If there is an identity for the host that gives no login.
+    pub fn login(&self, host: &Host) -> Result<Option<Credential>, ExchangeError> {
+        let accounts = Accounts::read(self.environment)?;
+        let account = accounts.find(host);
+        let known = account.map_or(host.acr().is_some(), |account| !account.anonymous);
+        if !known {
+            return Ok(None);
+        }
+        let account = account.cloned().unwrap_or_default();
+        let Some(found) = self.identity(&account)? else { return Ok(None) };
+        let cache = TokenCache::open(self.environment);
+        let slot = cache.as_ref().map(|cache| cache.slot(host, &found.identity));
+        let deadline = Deadline::after(TIME_LIMIT);
+        let token = cache::get_or_fetch(slot.as_ref(), deadline, Timestamp::now, |deadline| {
+            self.exchange(host, accounts.find(host), &found, deadline)
+        })?;
+        Ok(token.map(|token| Credential {
+            username: token.user,
+            secret: token.token,
+            origin: format!("RAM identity ({})", found.origin),
+            expires: Some(token.expires_at),
+        }))
+    }
+
+    /// The identity that counts for an account.
+    fn identity(&self, account: &Account) -> Result<Option<Found>, ExchangeError> {
+        let endpoint = endpoint("stsEndpoint", account.sts_endpoint.as_deref())?;
+        let profile = account.profile.as_deref();
+        let Some(found) = chain::select(self.environment, profile, endpoint.clone())? else {
+            return Ok(None);
+        };
+        let Some(arn) = &account.role_arn else { return Ok(Some(found)) };
+        let session_name = account.role_session_name.as_deref().unwrap_or(Role::SESSION_NAME);
+        let role = Role {
+            arn: arn.clone(),
+            session_name: session_name.to_owned(),
+            duration: Role::DURATION,
+            policy: None,
+            external_id: account.external_id.clone(),
+        };
+        let sts = chain::sts_place(self.environment, endpoint)?;
+        Ok(Some(Found {
+            identity: found.identity.taking(Assume { role, sts }),
+            origin: format!("{}, as {arn}", found.origin),
+        }))
+    }
+
+    /// Asks for a new token.
+    fn exchange(
+        &self,
+        host: &Host,
+        account: Option<&Account>,
+        found: &Found,
+        deadline: Deadline,
+    ) -> Result<Option<AuthorizationToken>, ExchangeError> {
+        let variable = |name: &str| self.environment.var(name).ok().flatten();
+        let transport = Transport::new(Proxies::from_variables(variable));
+        let caller = Caller { transport: &transport, deadline };
+        let metadata = endpoint(METADATA_ENDPOINT, variable(METADATA_ENDPOINT))?;
+        let metadata = metadata.map_or_else(|| ecs::ENDPOINT.to_owned(), |found| found.to_string());
+        let place = Place::guess(host, account, self.environment);
+        let with = Obtain {
+            caller,
+            environment: self.environment,
+            metadata: &metadata,
+            registry: (place.region.as_deref(), place.network),
+        };
+        let origin = || found.origin.clone();
+        let key = found.identity.obtain(&with);
+        let Some(key) = key.map_err(|problem| IdentityError::new(origin(), problem))? else {
+            return Ok(None);
+        };
+        let replaced = match endpoint("endpoint", account.and_then(|a| a.endpoint.as_deref()))? {
+            Some(endpoint) => Some(endpoint),
+            None => endpoint(CR_ENDPOINT, variable(CR_ENDPOINT))?,
+        };
+        let registry = place.locate(&caller, &key, replaced.as_ref())?;
+        let token = match &registry.instance_id {
+            Some(id) => acr::enterprise_token(&caller, &registry.endpoint, &key, id),
+            None => acr::personal_token(&caller, &registry.endpoint, &key),
+        };
+        token.map(Some).map_err(|error| ExchangeError::Call { origin: origin(), error })
+    }
+}
+
+impl Source for TokenExchange<'_> {
+    fn name(&self) -> &str {
+        "RAM identity"
+    }
+
+    fn get(&self, host: &Host) -> Result<Option<Credential>, SourceError> {
+        self.login(host).map_err(SourceError::new)
+    }
+
+    fn list(&self) -> Result<Vec<(Host, String)>, SourceError> {
+        let accounts = Accounts::read(self.environment).map_err(SourceError::new)?;
+        let mut hosts = Vec::new();
+        for (host, account) in accounts.hosts().filter(|(_, account)| !account.anonymous) {
+            if self.identity(account).map_err(SourceError::new)?.is_some() {
+                hosts.push((host, String::new()));
+            }
+        }
+        Ok(hosts)
+    }
+}
+
+/// Whether this login is one of our own tokens, which `docker login` hands back to be stored after
+/// it has used it. Stored, it would stand before every fresh one and fail an hour later.
+///
+/// It is ours if the cache holds it for the host, or if it has the form of such tokens: base64 of a
+/// JSON object with its time, a colon, a signature in hex.
+#[must_use]
+pub fn is_own_token(environment: &Environment, host: &Host, secret: &Secret) -> bool {
+    has_token_form(secret.expose())
+        || TokenCache::open_existing(environment).is_some_and(|cache| cache.holds(host, secret))
+}
+
+fn has_token_form(text: &str) -> bool {
+    let Some((body, signature)) = text.split_once(':') else { return false };
+    let is_signature = signature.len() >= 40 && signature.bytes().all(|b| b.is_ascii_hexdigit());
+    is_signature
+        && BASE64_STANDARD
+            .decode(body)
+            .ok()
+            .and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok())
+            .is_some_and(|token| token.get("time").is_some())
+}
+
+/// An endpoint that a variable or a field sets.
+fn endpoint(place: &'static str, text: Option<&str>) -> Result<Option<Endpoint>, ExchangeError> {
+    let parsed = text.map(Endpoint::parse).transpose();
+    parsed.map_err(|error| ExchangeError::Endpoint { place, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_known_by_its_form() {
+        let body = BASE64_STANDARD.encode(r#"{"instanceId":"cri-1","time":"1","type":"user"}"#);
+        let signature = "0123456789abcdef0123456789abcdef01234567";
+        assert!(has_token_form(&format!("{body}:{signature}")));
+        for other in [
+            "password".to_owned(),
+            format!("{body}:password"),
+            format!("password:{signature}"),
+            format!("{}:{signature}", BASE64_STANDARD.encode("{}")),
+            String::new(),
+        ] {
+            assert!(!has_token_form(&other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_host_of_somebody_else_needs_no_identity() {
+        let broken = Environment::empty().with("ALIBABA_CLOUD_ACCESS_KEY_ID", "half");
+        let login = |host: &str| TokenExchange::new(&broken).login(&Host::parse(host).unwrap());
+        assert!(matches!(login("ghcr.io"), Ok(None)));
+        assert!(matches!(login("evilcr.aliyuncs.com.attacker.tld"), Ok(None)));
+        assert!(login("registry.cn-hangzhou.aliyuncs.com").is_err());
+    }
+}
