@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::{Error, Prepared, World, prepare, publish};
+use super::{Error, Prepared, World, prepare, publish, records};
 use crate::{
     engine::{self, BuildError, BuildRequest, Context, Engine, LocalImage, Progress},
-    inputs::Key,
+    inputs::{Difference, Key},
     plan::{self, Found, Plan, Why, Wish},
     registry::{self, Digest, Manifest, Reference, Repository},
     report::{Outcome, Report, TagChange, Tagged, Verdict},
@@ -132,6 +132,11 @@ impl Run<'_> {
             }
             Plan::Build(why) => {
                 self.announce(&why)?;
+                if why == Why::Missing
+                    && let Some(changes) = self.changes().await
+                {
+                    self.world.reporter.say(&changes);
+                }
                 let (outcome, image) = self.image(&why).await?;
                 let (manifest, tags) = self.push(&image).await?;
                 self.publish_key(&why, &home, &manifest).await?;
@@ -164,6 +169,22 @@ impl Run<'_> {
         }
         self.world.reporter.say(&format!("building: {why}"));
         Ok(())
+    }
+
+    /// What changed since the image that one of the names points at, where its record can be read.
+    async fn changes(&self) -> Option<String> {
+        let client = self.world.client();
+        let home = key_home(self.request)?;
+        let platform = self.request.target_platform();
+        for name in &self.request.tags {
+            let Ok(Some(key)) = records::key_of(&client, name, &platform).await else { continue };
+            let Ok(Some(before)) = records::get(&client, &home, key).await else { continue };
+            let difference = Difference::between(&before, &self.prepared.inputs);
+            if !difference.is_empty() {
+                return Some(format!("since {}: {}", name.familiar(), difference.summary()));
+            }
+        }
+        None
     }
 
     /// The image in the engine's store with all its names, found there or built.
@@ -253,9 +274,14 @@ impl Run<'_> {
             return Ok(());
         }
         let client = self.world.client();
-        let key = publish::key_reference(home, self.prepared.key);
+        let Prepared { key, inputs, .. } = &self.prepared;
         let Some(first) = self.request.tags.first() else { return Ok(()) };
-        publish::point(&client, &first.repository, manifest, &[key]).await?;
+        if let Err(error) = records::put(&client, home, *key, &manifest.digest, inputs).await {
+            // The record only explains; the image is right without it.
+            self.world.reporter.warn(&format!("the record was not stored: {error}"));
+        }
+        let name = publish::key_reference(home, *key);
+        publish::point(&client, &first.repository, manifest, &[name]).await?;
         Ok(())
     }
 

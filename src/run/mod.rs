@@ -7,6 +7,7 @@ mod build;
 mod images;
 mod prepare;
 mod publish;
+mod records;
 mod remotes;
 mod world;
 

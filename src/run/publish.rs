@@ -2,6 +2,7 @@
 
 use futures_util::future::try_join_all;
 
+use super::records;
 use crate::{
     inputs::Key,
     plan::Found,
@@ -12,7 +13,7 @@ use crate::{
 
 /// The name under which the image of a key stands.
 pub(super) fn key_reference(home: &Repository, key: Key) -> Reference {
-    home.tagged(key.to_string().parse().expect("a key is a tag"))
+    home.tagged(records::key_tag(key))
 }
 
 /// Looks for the image of a key and verifies that it is what the tag says.
