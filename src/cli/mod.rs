@@ -4,6 +4,7 @@
 
 mod build;
 mod check;
+mod explain;
 mod inputs;
 mod key;
 mod options;
@@ -12,7 +13,7 @@ use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-pub use options::BuildOptions;
+pub use options::{BuildCommand, BuildOptions};
 
 use crate::{
     engine::BuildError,
@@ -33,8 +34,14 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    build: BuildOptions,
+    build: BuildCommand,
 }
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  smartbuild explain registry.example.com/team/app:latest   since that image
+  smartbuild explain before.json                            since inputs that were saved
+  smartbuild explain ../yesterday .                         between two directories";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -48,13 +55,24 @@ Exit codes: 0 done, 1 a step of the Dockerfile failed (check: would build),
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Build and push, unless there is nothing to do (the default command)
-    Build(BuildOptions),
+    Build(BuildCommand),
     /// Print the key of the image: the digest of everything it depends on
-    Key(BuildOptions),
+    Key(BuildCommand),
     /// Print what is in the key
-    Inputs(BuildOptions),
+    Inputs(BuildCommand),
     /// Say whether a build would be skipped; builds nothing
-    Check(BuildOptions),
+    Check(BuildCommand),
+    /// Say what changed since an image was built, or between two builds
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain {
+        /// How to build.
+        #[command(flatten)]
+        options: BuildOptions,
+        /// What to compare: an image, a directory, or a file from `smartbuild inputs --json`
+        /// [default: the first tag's image, and the current directory]
+        #[arg(value_name = "BEFORE [AFTER]", num_args = 0..=2)]
+        sides: Vec<String>,
+    },
 }
 
 /// How a command ended.
@@ -90,16 +108,7 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let (options, command): (BuildOptions, fn(&Request) -> Result<Exit, run::Error>) =
-        match cli.command {
-            None => (cli.build, build::run),
-            Some(Command::Build(options)) => (options, build::run),
-            Some(Command::Key(options)) => (options, key::run),
-            Some(Command::Inputs(options)) => (options, inputs::run),
-            Some(Command::Check(options)) => (options, check::run),
-        };
-    let request = Request::new(&options, &Environment::capture());
-    match request.map_err(run::Error::from).and_then(|request| command(&request)) {
+    match run_command(cli) {
         Ok(exit) => exit.into(),
         // Nobody reads on: that is no error of ours.
         Err(run::Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -108,6 +117,21 @@ pub fn main() -> ExitCode {
         Err(error) => {
             crate::report::complain(&error);
             exit_code(&error).into()
+        }
+    }
+}
+
+fn run_command(cli: Cli) -> Result<Exit, run::Error> {
+    let request = |BuildCommand { options, context }: BuildCommand| {
+        Request::new(&options, context, &Environment::capture())
+    };
+    match cli.command.unwrap_or(Command::Build(cli.build)) {
+        Command::Build(command) => build::run(&request(command)?),
+        Command::Key(command) => key::run(&request(command)?),
+        Command::Inputs(command) => inputs::run(&request(command)?),
+        Command::Check(command) => check::run(&request(command)?),
+        Command::Explain { options, sides } => {
+            explain::run(&request(BuildCommand { options, context: None })?, &sides)
         }
     }
 }
@@ -122,6 +146,7 @@ fn exit_code(error: &run::Error) -> Exit {
         | E::Ignore { .. }
         | E::Context(_)
         | E::ImageName { .. }
+        | E::Explain(_)
         | E::Write { .. } => Exit::Usage,
         E::Interrupted => Exit::Interrupted,
         E::Build(BuildError::Step { .. }) => Exit::BuildFailed,

@@ -6,13 +6,21 @@ use clap::{ArgAction, Args};
 
 use crate::settings::{BasePolicy, Progress};
 
-/// What can be typed; [`crate::settings::Request`] is what it means.
+/// The options, and the directory to build.
 #[derive(Args, Clone, Debug, Default)]
-pub struct BuildOptions {
+pub struct BuildCommand {
+    /// How to build.
+    #[command(flatten)]
+    pub options: BuildOptions,
+
     /// Build context: the directory whose files the image may copy [default: .]
     #[arg(value_name = "CONTEXT")]
     pub context: Option<PathBuf>,
+}
 
+/// What can be typed; [`crate::settings::Request`] is what it means.
+#[derive(Args, Clone, Debug, Default)]
+pub struct BuildOptions {
     /// Name for the image; may be given several times
     /// [default in GitLab CI: $IMAGE_URL:$CI_PIPELINE_IID and $IMAGE_URL:latest]
     #[arg(short, long, value_name = "NAME:TAG")]

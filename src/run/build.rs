@@ -77,7 +77,7 @@ fn wish(request: &Request, prepared: &Prepared) -> Wish {
 }
 
 /// The repository that holds the key's tag.
-fn key_home(request: &Request) -> Option<Repository> {
+pub(super) fn key_home(request: &Request) -> Option<Repository> {
     request.keys_in.clone().or_else(|| Some(request.tags.first()?.repository.clone()))
 }
 

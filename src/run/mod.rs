@@ -4,6 +4,7 @@
 //! the image be there, [`check`] only looks.
 
 mod build;
+mod explain;
 mod images;
 mod prepare;
 mod publish;
@@ -14,6 +15,7 @@ mod world;
 use std::{io, path::PathBuf};
 
 pub use build::{build, check};
+pub use explain::{Side, explain};
 pub use prepare::{Prepared, prepare};
 pub use world::World;
 
@@ -92,6 +94,9 @@ pub enum Error {
     /// The key is needed and does not cover everything.
     #[error("{0}")]
     Strict(String),
+    /// What to compare cannot be found.
+    #[error("{0}")]
+    Explain(String),
     /// Ctrl-C.
     #[error("interrupted; nothing was published")]
     Interrupted,

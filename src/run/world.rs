@@ -70,11 +70,7 @@ impl World {
 
     /// The logins.
     pub(super) fn credentials(&self) -> Arc<Credentials> {
-        let variable = |name: &str| {
-            Some((name.to_owned(), self.environment.var(name).ok().flatten()?.to_owned()))
-        };
-        let make =
-            || Arc::new(Credentials::new(self.environment.names().filter_map(variable).collect()));
+        let make = || Arc::new(Credentials::new(self.environment.clone()));
         self.credentials.get_or_init(make).clone()
     }
 

@@ -7,7 +7,10 @@ mod file;
 mod pairs;
 mod refresh;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 pub use docker_credential_aliyun::Environment;
 pub use pairs::{SecretSource, SecretSpec, SshSpec};
@@ -179,9 +182,13 @@ impl Request {
     /// # Errors
     /// When a value is not of its form, options contradict each other, the context is not a directory
     /// or the settings file is broken.
-    pub fn new(options: &BuildOptions, environment: &Environment) -> Result<Self, Error> {
+    pub fn new(
+        options: &BuildOptions,
+        context: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Result<Self, Error> {
         let settings = file::Settings::read(options.config.as_deref(), environment)?;
-        let context = context(options, &settings)?;
+        let context = directory(context.or_else(|| settings.context.clone()))?;
         let dockerfile = match options.file.as_ref().or(settings.file.as_ref()) {
             Some(path) if path.as_os_str() == "-" => DockerfileSource::Stdin,
             Some(path) => DockerfileSource::File(path.clone()),
@@ -259,6 +266,19 @@ impl Request {
         })
     }
 
+    /// The same build in another directory.
+    #[must_use]
+    pub fn in_context(&self, context: &Path) -> Self {
+        let mut request = self.clone();
+        if let DockerfileSource::File(path) = &self.dockerfile {
+            let inside = path.strip_prefix(&self.context);
+            let moved = inside.map(|inside| context.join(inside));
+            request.dockerfile = DockerfileSource::File(moved.unwrap_or_else(|_| path.clone()));
+        }
+        context.clone_into(&mut request.context);
+        request
+    }
+
     /// The platform that the image is for.
     #[must_use]
     pub fn target_platform(&self) -> Platform {
@@ -276,8 +296,7 @@ impl Request {
 }
 
 /// The build context: a directory that can be read.
-fn context(options: &BuildOptions, settings: &file::Settings) -> Result<PathBuf, Error> {
-    let path = options.context.clone().or_else(|| settings.context.clone());
+fn directory(path: Option<PathBuf>) -> Result<PathBuf, Error> {
     let path = path.unwrap_or_else(|| PathBuf::from("."));
     let text = path.display().to_string();
     let wrong = |why: String| Err(Error::Context { path: text.clone(), why });
@@ -298,7 +317,7 @@ fn context(options: &BuildOptions, settings: &file::Settings) -> Result<PathBuf,
 
 /// `Dockerfile`, or `dockerfile` where only that exists (moby/buildkit
 /// `frontend/dockerui: ReadEntrypoint`).
-fn default_dockerfile(context: &std::path::Path) -> PathBuf {
+fn default_dockerfile(context: &Path) -> PathBuf {
     let (usual, lower) = (context.join("Dockerfile"), context.join("dockerfile"));
     if !usual.exists() && lower.exists() { lower } else { usual }
 }

@@ -3,11 +3,12 @@ use std::fs;
 use clap::Parser;
 
 use super::*;
+use crate::cli::BuildCommand;
 
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    options: BuildOptions,
+    command: BuildCommand,
 }
 
 /// The request of a command line in an empty context, with the given variables.
@@ -19,7 +20,8 @@ fn request(line: &[&str], variables: &[(&str, &str)]) -> Result<Request, Error> 
     let environment = variables
         .iter()
         .fold(Environment::empty(), |environment, (name, value)| environment.with(name, *value));
-    Request::new(&Line::try_parse_from(line).unwrap().options, &environment)
+    let command = Line::try_parse_from(line).unwrap().command;
+    Request::new(&command.options, command.context, &environment)
 }
 
 fn tags(request: &Request) -> Vec<String> {
@@ -97,7 +99,10 @@ fn a_context_that_is_no_directory_is_refused() {
         ("https://example.com/x.git", "check it out first"),
     ] {
         let line = Line::try_parse_from(["smartbuild", path]).unwrap();
-        let error = Request::new(&line.options, &Environment::empty()).unwrap_err().to_string();
+        let context = line.command.context;
+        let error = Request::new(&line.command.options, context, &Environment::empty())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(words), "{error}");
     }
 }
