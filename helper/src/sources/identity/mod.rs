@@ -39,6 +39,7 @@ use crate::accounts::{Account, Accounts, AccountsError};
 use crate::cache::{self, TokenCache};
 use crate::environment::Environment;
 use crate::host::Host;
+use crate::keychain::DEADLINE;
 use crate::openapi::acr::{self, AuthorizationToken};
 use crate::openapi::sts::Role;
 use crate::openapi::{CallError, Caller, Endpoint, EndpointError};
@@ -46,8 +47,9 @@ use crate::secret::Secret;
 use crate::sources::{Source, SourceError};
 use crate::transport::{Deadline, Proxies, Transport};
 
-/// The whole time that an answer may take: clients have no limit of their own.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// The whole time that an answer may take, retries included: a little less than the keychain waits,
+/// so that the reason is told and not only the time.
+const TIME_LIMIT: Duration = DEADLINE.saturating_sub(Duration::from_millis(500));
 
 /// The variable that replaces Container Registry's endpoint, in private clouds and tests.
 pub const CR_ENDPOINT: &str = "DOCKER_CREDENTIAL_ALIYUN_CR_ENDPOINT";
