@@ -182,11 +182,8 @@ fn a_helper_that_hangs_is_ended() {
 
 #[test]
 fn a_helper_need_not_read_its_input() {
-    let home = Home::new("{}");
-    let path = home.path().join("docker-credential-deaf");
-    fs::write(&path, "#!/bin/sh\nexec <&-\necho '{\"Username\":\"u\",\"Secret\":\"s\"}'\n")
-        .unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let deaf = "#!/bin/sh\nexec <&-\necho '{\"Username\":\"u\",\"Secret\":\"s\"}'\n";
+    let home = Home::new("{}").program("deaf", deaf);
     let login = helper::get("deaf", "r.example", &home.environment, HELPER_DEADLINE).unwrap();
     assert_eq!(login.unwrap().username, "u");
 }
