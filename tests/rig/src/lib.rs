@@ -19,7 +19,9 @@
 #![allow(clippy::unwrap_used, reason = "a rig panics where a test has to fail")]
 #![allow(clippy::print_stdout, reason = "the harness shows it when a test fails")]
 
+mod access_log;
 mod command;
+mod credentials;
 mod engine;
 mod front;
 mod image;
@@ -30,11 +32,12 @@ mod token;
 mod watch;
 mod work;
 
+pub use access_log::Entry;
 pub use command::{Program, Ran, Running};
 pub use engine::Engine;
 pub use front::{Front, Rule, Seen};
 pub use image::{Image, sha256};
-pub use registry::{Entry, Registry, RegistryBuilder};
+pub use registry::{Registry, RegistryBuilder};
 pub use token::{TokenRequest, TokenService};
 pub use watch::{Watch, files_with};
 pub use work::Work;

@@ -1,10 +1,9 @@
 //! A real `docker-registry` of our own: Debian's build of distribution/distribution.
 
-use std::fmt;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,11 +12,10 @@ use serde_json::json;
 use tempfile::TempDir;
 use ureq::http;
 
+use crate::access_log::{Entry, Log, OWN_AGENT, follow};
+use crate::credentials::{certify, htpasswd};
 use crate::image::{Image, Manifest, sha256};
 use crate::token::TokenService;
-
-/// The rig's own requests say so, and are left out of [`Registry::log`].
-const AGENT: &str = "smartbuild-test-rig";
 
 /// What every manifest request accepts.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -45,46 +43,6 @@ pub struct RegistryBuilder {
     token: Option<(String, String)>,
     tls: bool,
     read_only: bool,
-}
-
-/// A line of the registry's access log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// `GET`, `HEAD`, `PUT`, ...
-    pub method: String,
-    /// The path, without the query.
-    pub path: String,
-    /// What follows the `?`; empty where there is none.
-    pub query: String,
-    /// The status of the answer.
-    pub status: u16,
-    /// How many bytes of body were sent.
-    pub bytes: u64,
-    /// The client, as it names itself.
-    pub agent: String,
-}
-
-impl Entry {
-    /// Whether the content of a blob went over the wire, in either direction.
-    #[must_use]
-    pub fn transfers_blob(&self) -> bool {
-        let upload = self.path.contains("/blobs/uploads/");
-        match self.method.as_str() {
-            "GET" => self.path.contains("/blobs/") && !upload,
-            "PUT" | "PATCH" => upload,
-            // A POST with `mount` moves nothing; answered with 202 it only opens an upload.
-            "POST" => upload && self.query.contains("digest="),
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, path, query, status, bytes, agent } = self;
-        let mark = if query.is_empty() { "" } else { "?" };
-        write!(f, "{method} {path}{mark}{query} -> {status}, {bytes} bytes, {agent}")
-    }
 }
 
 impl RegistryBuilder {
@@ -248,8 +206,7 @@ impl Registry {
         let mark = crate::unique("mark");
         let _ = self.request("GET", &format!("/v2/?{mark}"), "");
         self.log.wait_for(&mark);
-        let lines = self.log.0.lock().unwrap();
-        lines.access.iter().filter(|entry| entry.agent != AGENT).cloned().collect()
+        self.log.entries()
     }
 
     /// How many requests there are, to look only at later ones: `&registry.log()[before..]`.
@@ -374,7 +331,7 @@ impl Registry {
         let request = http::Request::builder()
             .method(method)
             .uri(url)
-            .header("user-agent", AGENT)
+            .header("user-agent", OWN_AGENT)
             .header("accept", MANIFESTS);
         match (&self.tokens, &self.login) {
             (Some(service), _) => {
@@ -397,79 +354,6 @@ impl Drop for Registry {
     }
 }
 
-/// What the server wrote so far, and a bell for news.
-#[derive(Debug, Default)]
-struct Log(Mutex<Lines>, Condvar);
-
-#[derive(Debug, Default)]
-struct Lines {
-    access: Vec<Entry>,
-    talk: Vec<String>,
-}
-
-impl Log {
-    fn access(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap();
-        match parse_access(line) {
-            Some(entry) => lines.access.push(entry),
-            None => lines.talk.push(line.to_owned()),
-        }
-        self.1.notify_all();
-    }
-
-    fn talk(&self, line: &str) {
-        self.0.lock().unwrap().talk.push(line.to_owned());
-    }
-
-    fn wait_for(&self, query: &str) {
-        let missing = |lines: &mut Lines| !lines.access.iter().any(|entry| entry.query == query);
-        let lines = self.0.lock().unwrap();
-        let waited = self.1.wait_timeout_while(lines, Duration::from_secs(60), missing).unwrap();
-        assert!(!waited.1.timed_out(), "the registry writes no access log");
-    }
-
-    /// For people: the requests, and what the server complained about.
-    fn text(&self) -> String {
-        let lines = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let own = |entry: &&Entry| entry.agent != AGENT;
-        let access = lines.access.iter().filter(own).map(Entry::to_string);
-        let complaint = |line: &&String| {
-            let error = ["level=error", "level=fatal", "level=panic", "configuration error"];
-            error.iter().any(|word| line.contains(word)) && !line.contains(AGENT)
-        };
-        access.chain(lines.talk.iter().filter(complaint).cloned()).collect::<Vec<_>>().join("\n")
-    }
-}
-
-/// Reads a line of the combined log format.
-fn parse_access(line: &str) -> Option<Entry> {
-    let mut quoted = line.split('"');
-    let _client_and_time = quoted.next()?;
-    let mut request = quoted.next()?.split(' ');
-    let mut numbers = quoted.next()?.split_whitespace();
-    let _referrer = (quoted.next()?, quoted.next()?);
-    let agent = quoted.next()?.to_owned();
-    let method = request.next()?.to_owned();
-    let target = request.next()?;
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    Some(Entry {
-        method,
-        path: path.to_owned(),
-        query: query.to_owned(),
-        status: numbers.next()?.parse().ok()?,
-        bytes: numbers.next()?.parse().ok()?,
-        agent,
-    })
-}
-
-fn follow(pipe: impl Read + Send + 'static, each: impl Fn(&str) + Send + 'static) {
-    std::thread::spawn(move || {
-        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            each(&String::from_utf8_lossy(&line));
-        }
-    });
-}
-
 fn agent(ca: Option<&Path>) -> ureq::Agent {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ureq::tls::TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
@@ -488,70 +372,4 @@ fn agent(ca: Option<&Path>) -> ureq::Agent {
         .tls_config(tls.build())
         .build()
         .into()
-}
-
-/// A line of an htpasswd file, with the only hash that the registry takes; the password goes
-/// through a pipe, so that no process list shows it.
-fn htpasswd(user: &str, password: &str) -> Vec<u8> {
-    let mut process = Command::new("htpasswd")
-        .args(["-n", "-i", "-B", "-C", "4", user])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("htpasswd cannot be started; tests/run.sh installs it (apache2-utils)");
-    process.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
-    let output = process.wait_with_output().unwrap();
-    assert!(output.status.success(), "htpasswd failed");
-    output.stdout
-}
-
-/// Makes `ca.pem` and, signed by it, `server.pem` with `server-key.pem` for the loopback names.
-fn certify(directory: &Path) {
-    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-    let new_key = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    openssl(&[
-        &new_key,
-        &["-x509", "-days", "2", "-subj", "/CN=rig authority"],
-        &["-keyout", &path("ca-key.pem"), "-out", &path("ca.pem")],
-    ]);
-    openssl(&[
-        &new_key,
-        &["-x509", "-days", "2", "-subj", "/CN=localhost"],
-        &["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        &["-addext", "basicConstraints=critical,CA:FALSE"],
-        &["-CA", &path("ca.pem"), "-CAkey", &path("ca-key.pem")],
-        &["-keyout", &path("server-key.pem"), "-out", &path("server.pem")],
-    ]);
-}
-
-/// Runs the openssl program.
-pub(crate) fn openssl(arguments: &[&[&str]]) {
-    let output = Command::new("openssl")
-        .args(arguments.concat())
-        .output()
-        .expect("openssl cannot be started; tests/run.sh installs it");
-    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A private key as PEM.
-pub(crate) fn key_pem(pkcs8: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(pkcs8);
-    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn access_lines_are_read() {
-        let line = r#"127.0.0.1 - - [23/Nov/2026:17:45:18 +0000] "PUT /v2/a/blobs/uploads/1?digest=sha256:0 HTTP/1.1" 201 0 "" "docker/28""#;
-        let entry = parse_access(line).unwrap();
-        assert_eq!((entry.method.as_str(), entry.status), ("PUT", 201));
-        assert_eq!(entry.query, "digest=sha256:0");
-        assert_eq!(entry.agent, "docker/28");
-        assert!(entry.transfers_blob());
-        assert_eq!(parse_access("something else"), None);
-    }
 }

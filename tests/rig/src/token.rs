@@ -19,7 +19,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::registry::{key_pem, openssl};
+use crate::credentials::{key_pem, openssl};
 use crate::server::{Answer, Boxed, Server, full};
 
 /// The name of the service, as the registry's challenge gives it.
