@@ -1,13 +1,15 @@
 //! Making an image be there: by finding it, or else by building it.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
+
+use futures_util::future::join;
 
 use super::{Error, Prepared, World, prepare, publish, records};
 use crate::{
     engine::{self, BuildError, BuildRequest, Context, Engine, LocalImage, Progress},
     inputs::{Difference, Key},
     plan::{self, Found, Plan, Why, Wish},
-    registry::{self, Digest, Manifest, Reference, Repository},
+    registry::{self, Access, Digest, Manifest, Reference, Repository},
     report::{Outcome, Report, TagChange, Tagged, Verdict},
     settings::{Request, SecretSource, SecretSpec},
 };
@@ -23,7 +25,8 @@ pub async fn build(
     progress: &dyn Progress,
 ) -> Result<Report, Error> {
     let started = Instant::now();
-    let prepared = prepare(request, world).await?;
+    let wanted = if request.push { wanted(request, Access::Push) } else { Vec::new() };
+    let prepared = prepare_with_registry(request, world, &wanted).await?;
     for warning in &prepared.warnings {
         world.reporter.warn(warning);
     }
@@ -37,7 +40,8 @@ pub async fn build(
 /// # Errors
 /// When the inputs cannot be found out, or the registry cannot be asked.
 pub async fn check(request: &Request, world: &World) -> Result<Verdict, Error> {
-    let prepared = prepare(request, world).await?;
+    let wanted = wanted(request, Access::Pull);
+    let prepared = prepare_with_registry(request, world, &wanted).await?;
     let wish = wish(request, &prepared);
     let key = prepared.key;
     let platform = request.target_platform();
@@ -70,6 +74,30 @@ pub async fn check(request: &Request, world: &World) -> Result<Verdict, Error> {
             Verdict { key, hit: false, digest: None, reason: Some(why.to_string()) }
         }
     })
+}
+
+/// The repositories that the run will ask for, and what it will want of them.
+fn wanted(request: &Request, access: Access) -> Vec<(&Repository, Access)> {
+    let tags = request.tags.iter().map(|tag| &tag.repository);
+    let repositories: BTreeSet<&Repository> = request.keys_in.iter().chain(tags).collect();
+    repositories.into_iter().map(|repository| (repository, access)).collect()
+}
+
+/// Finds the key, and meanwhile gets connection, TLS and token ready for what comes after it.
+async fn prepare_with_registry(
+    request: &Request,
+    world: &World,
+    wanted: &[(&Repository, Access)],
+) -> Result<Prepared, Error> {
+    let client = world.client();
+    let contact = async { if wanted.is_empty() { Ok(()) } else { client.prepare(wanted).await } };
+    let (prepared, contact) = join(prepare(request, world), contact).await;
+    let prepared = prepared?;
+    match contact {
+        // What is of the moment is met again by the request that matters.
+        Err(error) if !publish::may_pass(&error) => Err(error.into()),
+        _ => Ok(prepared),
+    }
 }
 
 fn wish(request: &Request, prepared: &Prepared) -> Wish {

@@ -87,7 +87,7 @@ pub(super) async fn point(
 }
 
 /// Whether an error is of the moment, so that pushing in a few minutes may well work.
-fn may_pass(error: &Error) -> bool {
+pub(super) fn may_pass(error: &Error) -> bool {
     use Error as E;
     matches!(
         error,
