@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 use docker_credential_aliyun::secret::Secret;
 
 use super::{context::Context, error::Error};
-use crate::{credentials::Logins, platform::Platform, registry::Reference};
+use crate::{
+    context::{Change, Changed},
+    credentials::Logins,
+    platform::Platform,
+    registry::Reference,
+};
 
 /// An image to be built.
 pub struct BuildRequest {
@@ -169,14 +174,8 @@ pub enum BuildError {
         message: String,
     },
     /// A file is not what was hashed any more.
-    #[error(
-        "`{}` changed or vanished while it was being built, so that the image would not be that of its inputs: build again",
-        path.display()
-    )]
-    ContextChanged {
-        /// The file, relative to the context.
-        path: PathBuf,
-    },
+    #[error(transparent)]
+    ContextChanged(Changed),
     /// A file that was hashed cannot be read any more.
     #[error("cannot read `{}` of the build context: {source}", path.display())]
     Unreadable {
@@ -210,11 +209,22 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// The error of a build one of whose files could not be read: it changed, or is out of reach.
+    pub(super) fn unreadable(path: PathBuf, error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound {
+            return Self::ContextChanged(Changed { path, change: Change::Vanished });
+        }
+        match error.downcast() {
+            Ok(changed) => Self::ContextChanged(changed),
+            Err(source) => Self::Unreadable { path, source },
+        }
+    }
+
     /// Whether it is the Dockerfile or its files that are wrong, rather than an engine, a registry
     /// or the network.
     #[must_use]
     pub fn is_of_the_build(&self) -> bool {
-        matches!(self, Self::Step { .. } | Self::Dockerfile { .. } | Self::ContextChanged { .. })
+        matches!(self, Self::Step { .. } | Self::Dockerfile { .. } | Self::ContextChanged(_))
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     grpc::{self, Answer, Code, Messages, Status},
 };
 use crate::{
-    context::{Changed, Entry, Kind},
+    context::{Entry, Kind},
     engine::{
         build::BuildError,
         context::{Context, fingerprint, nanoseconds, native},
@@ -265,22 +265,12 @@ impl Directory {
             Self::Context { files, .. } => files.entry(index).map(|entry| path_of(&entry)),
             Self::Memory(files) => files.keys().nth(index).map(Into::into),
         };
-        unreadable(path.unwrap_or_default(), error)
+        BuildError::unreadable(path.unwrap_or_default(), error)
     }
 }
 
 fn path_of(entry: &Entry<'_>) -> std::path::PathBuf {
     native(entry.path).to_owned()
-}
-
-/// The error of a build one of whose files could not be read: it changed, or something is broken.
-pub(in crate::engine) fn unreadable(path: std::path::PathBuf, error: io::Error) -> BuildError {
-    let changed = error.get_ref().is_some_and(|inner| inner.is::<Changed>());
-    if changed || error.kind() == io::ErrorKind::NotFound {
-        BuildError::ContextChanged { path }
-    } else {
-        BuildError::Unreadable { path, source: error }
-    }
 }
 
 fn stat(files: &Context, entry: &Entry<'_>, latest: Option<i64>) -> Result<Stat, BuildError> {
@@ -290,7 +280,7 @@ fn stat(files: &Context, entry: &Entry<'_>, latest: Option<i64>) -> Result<Stat,
             why: "BuildKit's protocol carries Unicode names only: rename it or ignore it".into(),
         })
     };
-    let seconds = files.seconds(entry).map_err(|e| unreadable(path_of(entry), e))?;
+    let seconds = files.seconds(entry).map_err(|e| BuildError::unreadable(path_of(entry), e))?;
     let seconds = latest.map_or(seconds, |latest| seconds.min(latest));
     let bits = entry.permissions();
     let special = [
