@@ -16,10 +16,13 @@ pub enum ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) kind: ErrorKind,
-    /// Byte offset in the text.
+    /// Byte offset in the text, or [`NOWHERE`].
     pub(super) at: usize,
     pub(super) message: String,
 }
+
+/// Of a fault that is not of one place.
+pub(super) const NOWHERE: usize = usize::MAX;
 
 impl Fault {
     pub(super) fn invalid(at: usize, message: impl Into<String>) -> Self {
@@ -46,6 +49,9 @@ impl Error {
     /// Finds the line and column of a fault in the text.
     pub(super) fn locate(text: &[u8], fault: Fault) -> Self {
         let Fault { kind, at, message } = fault;
+        if at == NOWHERE {
+            return Self { kind, file: None, line: 0, column: 0, message, text: String::new() };
+        }
         let at = at.min(text.len());
         let start = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
         let line = text[start..].split(|&b| b == b'\n').next().unwrap_or_default();
@@ -72,13 +78,13 @@ impl Error {
         self.kind
     }
 
-    /// The line, from 1.
+    /// The line, from 1; 0 if the error is not of one line.
     #[must_use]
     pub fn line(&self) -> usize {
         self.line
     }
 
-    /// The column in characters, from 1.
+    /// The column in characters, from 1; 0 likewise.
     #[must_use]
     pub fn column(&self) -> usize {
         self.column
@@ -95,6 +101,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, message, text, .. } = self;
         let file = file.as_deref().unwrap_or("Dockerfile");
+        if *line == 0 {
+            return write!(f, "{file}: {message}");
+        }
         write!(f, "{file}:{line}:{column}: {message}")?;
         if text.is_empty() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Git repositories as sources of `ADD`.
+//! Git repositories as sources of `ADD`
+//! (`moby/buildkit: frontend/dockerfile/dfgitutil/git_ref.go`, `util/gitutil/git_url.go`).
 
 /// A git repository at a ref.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,5 +22,177 @@ impl GitSource {
         };
         let checksum = self.checksum.as_deref().filter(full);
         checksum.or_else(|| self.reference.as_deref().filter(full))
+    }
+
+    /// Reads a source; `None` if it is no git repository, but a path or a plain URL.
+    ///
+    /// # Errors
+    /// It is one, and its query is wrong.
+    pub(super) fn parse(source: &str) -> Result<Option<Self>, String> {
+        let (rest, fragment) = source.split_once('#').unwrap_or((source, ""));
+        let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if !is_repository(remote) {
+            return Ok(None);
+        }
+        let reference = fragment.split(':').next().unwrap_or_default();
+        let mut git = Self {
+            remote: remote.to_owned(),
+            reference: some(&decoded(reference)),
+            checksum: None,
+        };
+        git.query(query)?;
+        Ok(Some(git))
+    }
+
+    fn query(&mut self, query: &str) -> Result<(), String> {
+        let (mut tag, mut branch) = (None, None);
+        let mut seen = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (decoded(&key.replace('+', " ")), decoded(&value.replace('+', " ")));
+            if seen.contains(&key) {
+                return Err(format!("the query has `{key}` twice"));
+            }
+            let optional = ["submodules", "keep-git-dir", "fetch-by-commit"];
+            if value.is_empty() && !optional.contains(&key.as_str()) {
+                return Err(format!("`{key}` of the query has no value"));
+            }
+            match key.as_str() {
+                "ref" => self.refer(value)?,
+                "tag" => tag = Some(value),
+                "branch" => branch = Some(value),
+                "checksum" | "commit" => self.checksum = Some(value),
+                "subdir" | "mtime" | "keep-git-dir" | "submodules" | "fetch-by-commit" => {}
+                _ => return Err(format!("`{key}` of the query is not known")),
+            }
+            seen.push(key);
+        }
+        for (name, prefix) in [(tag, "refs/tags/"), (branch, "refs/heads/")] {
+            if let Some(name) = name {
+                let full = name.starts_with(prefix);
+                self.refer(if full { name } else { format!("{prefix}{name}") })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refer(&mut self, reference: String) -> Result<(), String> {
+        match &self.reference {
+            Some(other) if *other != reference => {
+                Err(format!("it says two refs, `{other}` and `{reference}`"))
+            }
+            _ => {
+                self.reference = Some(reference);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether a URL without query and fragment is that of a repository.
+fn is_repository(remote: &str) -> bool {
+    if remote.starts_with("./") || remote.starts_with("../") {
+        return false;
+    }
+    if let Some((scheme, rest)) = remote.split_once("://")
+        && !scheme.is_empty()
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
+    {
+        return match scheme.to_ascii_lowercase().as_str() {
+            "git" | "ssh" => true,
+            "http" | "https" => {
+                rest.split_once('/').is_some_and(|(_, path)| decoded(path).ends_with(".git"))
+            }
+            _ => false,
+        };
+    }
+    // As scp writes it: user@host:path.
+    let name = |text: &str, more: &[u8]| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    remote
+        .split_once('@')
+        .and_then(|(user, rest)| Some((user, rest.split_once(':')?.0)))
+        .is_some_and(|(user, host)| name(user, b"-_") && name(host, b"-."))
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The text without percent encoding; as it is where that is wrong.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte == b'%' && tail.len() >= 2 {
+            let mut decoded = [0];
+            if hex::decode_to_slice(&tail[..2], &mut decoded).is_ok() {
+                bytes.push(decoded[0]);
+                rest = &tail[2..];
+                continue;
+            }
+        }
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_told_from_paths_and_urls() {
+        for (source, remote, reference) in [
+            ("https://e.example/a/b.git", "https://e.example/a/b.git", None),
+            ("https://e.example/b.git#v1:dir/x", "https://e.example/b.git", Some("v1")),
+            ("http://e.example/b.git?ref=v1&subdir=x", "http://e.example/b.git", Some("v1")),
+            ("git@e.example:a/b.git#main", "git@e.example:a/b.git", Some("main")),
+            ("git@e.example:a/b?tag=v1", "git@e.example:a/b", Some("refs/tags/v1")),
+            ("ssh://git@e.example/x#:dir", "ssh://git@e.example/x", None),
+            ("git://e.example/x?branch=refs/heads/a", "git://e.example/x", Some("refs/heads/a")),
+            ("https://e.example/b.git?submodules=false#v1", "https://e.example/b.git", Some("v1")),
+        ] {
+            let git = GitSource::parse(source).unwrap().unwrap();
+            assert_eq!(
+                (git.remote.as_str(), git.reference.as_deref()),
+                (remote, reference),
+                "{source}"
+            );
+        }
+        for source in [
+            "a/b.git",
+            "./git@e.example:x",
+            "github.com/a/b",
+            "github.com/a/b.git",
+            "https://e.example/b.git/x",
+            "https://b.git",
+            "https://e.example/x?y=b.git",
+            "s3://e.example/b.git",
+            "a b@c:d",
+            "",
+        ] {
+            assert_eq!(GitSource::parse(source), Ok(None), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_wrong_is_an_error() {
+        for query in ["ref=a#b", "ref", "colour=red", "ref=a&ref=a", "tag=a&branch=b", "tag="] {
+            assert!(GitSource::parse(&format!("git://e.example/x?{query}")).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn only_a_full_commit_pins() {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let commit =
+            |source: &str| GitSource::parse(source).unwrap().unwrap().commit().map(str::to_owned);
+        assert_eq!(commit(&format!("git://e.example/x#{id}")).as_deref(), Some(id));
+        assert_eq!(commit(&format!("git://e.example/x?ref=v1&checksum={id}")).as_deref(), Some(id));
+        assert_eq!(commit("git://e.example/x#0123456"), None);
+        assert_eq!(commit("git://e.example/x"), None);
     }
 }

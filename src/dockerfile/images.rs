@@ -47,3 +47,48 @@ pub struct BaseImage {
     /// `config.OnBuild`.
     pub onbuild: Vec<String>,
 }
+
+/// The shortest way to write a name, as `docker images` prints it: without `docker.io/`,
+/// `library/` and `:latest`. Contexts that replace images are found by it.
+/// (`distribution/reference: normalize.go`)
+pub(super) fn familiar(name: &str) -> String {
+    let (domain, path) = match name.split_once('/') {
+        Some((domain, path))
+            if domain.contains(['.', ':'])
+                || domain == "localhost"
+                || domain != domain.to_lowercase() =>
+        {
+            (domain, path)
+        }
+        _ => ("docker.io", name),
+    };
+    let path = path.strip_suffix(":latest").unwrap_or(path);
+    match domain {
+        "docker.io" | "index.docker.io" => match path.strip_prefix("library/") {
+            Some(short) if !short.contains('/') => short.to_owned(),
+            _ => path.to_owned(),
+        },
+        _ => format!("{domain}/{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ways_to_write_a_name_are_one() {
+        for name in ["alpine", "alpine:latest", "library/alpine", "docker.io/library/alpine:latest"]
+        {
+            assert_eq!(familiar(name), "alpine", "{name}");
+        }
+        for (name, short) in [
+            ("index.docker.io/a/b:1", "a/b:1"),
+            ("localhost/alpine", "localhost/alpine"),
+            ("r.example:5000/library/alpine:latest", "r.example:5000/library/alpine"),
+            ("alpine@sha256:00", "alpine@sha256:00"),
+        ] {
+            assert_eq!(familiar(name), short);
+        }
+    }
+}

@@ -2,21 +2,61 @@
 //!
 //! Knows the language as BuildKit's frontend reads it (`moby/buildkit: frontend/dockerfile`). Must
 //! not know files, registries or engines: text in, values out.
+//!
+//! ```text
+//! text -> lex          lines -> statements: directives, continuation, heredocs
+//!      -> split        a statement -> name, flags, rest
+//!      -> arguments    the rest -> words, pairs, JSON
+//!      -> instruction  typed instructions            (parse ends here)
+//!      -> stages       names, global arguments -> the stages that the target reaches
+//!      -> evaluate     their instructions, with the variables they see -> Slice
+//! ```
+//!
+//! # What makes two Dockerfiles the same
+//! The canonical text of [`SlicedInstruction`] is what the engine acts on, so it is equal for:
+//! comments, blank lines, the case of instructions and flags' order, blanks between arguments, the
+//! `escape` directive, the names of stages, `ARG` defaults that a build argument overrides, `ENV a b`
+//! and `ENV a=b`, quotes and variables that expand to the same, and everything in stages that the
+//! target does not reach. It differs where the shell or the image could see it: the text of `RUN`,
+//! `CMD` and `ENTRYPOINT` is kept verbatim, with continued lines joined and the comments between them
+//! removed as BuildKit does; so the indentation of a continued `RUN` counts. Of what only the
+//! `history` of an image shows, the expanded arguments count (`COPY ./a` is not `COPY a`), the
+//! spelling does not. An `ARG` counts with its value wherever a reached stage declares it, since
+//! every later `RUN` sees it and the history shows it.
+//!
+//! # What is not known
+//! widens or refuses ([`Slice::wider`], [`ErrorKind::NotUnderstood`]); nothing is guessed.
 
+mod arguments;
+mod canonical;
 mod error;
+mod evaluate;
 mod features;
+mod flags;
 mod frontend;
 mod git_source;
 mod images;
+mod instruction;
+mod lex;
+mod mount;
+mod paths;
+mod pin;
 mod slice;
+mod split;
+mod stages;
+#[cfg(test)]
+mod tests;
+mod variables;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::{Error, ErrorKind};
 pub use features::Feature;
-pub use frontend::Frontend;
+pub use frontend::{Frontend, frontend};
 pub use git_source::GitSource;
 pub use images::{BaseImage, ImageKey, ImageUse, Role};
+pub use pin::PinConflict;
 pub use slice::{
     Base, ContextRead, Effect, ReadKind, Remote, RemoteKind, Secret, Slice, SlicedInstruction,
     SlicedStage, Wider,
@@ -39,18 +79,47 @@ pub struct Request {
     pub contexts: BTreeSet<String>,
 }
 
+impl Request {
+    /// The last stage, for a platform on a builder of that platform, with nothing else said.
+    #[must_use]
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            target: None,
+            build_args: BTreeMap::new(),
+            build_platform: platform.clone(),
+            platform,
+            contexts: BTreeSet::new(),
+        }
+    }
+}
+
 /// A Dockerfile that was read.
 #[derive(Clone, Debug)]
 pub struct Dockerfile {
     text: Vec<u8>,
+    escape: char,
+    globals: Vec<instruction::Instruction>,
+    stages: Vec<stages::Stage>,
+    names: stages::Names,
 }
 
 /// Reads a Dockerfile.
 ///
 /// # Errors
-/// It is not one; see [`Error::kind`] for whether an engine may think otherwise.
+/// It is not one; see [`Error::kind`] for whether an engine may think otherwise. Ask [`frontend`]
+/// first: a text for a frontend that is not known need not be a Dockerfile at all.
 pub fn parse(text: &[u8]) -> Result<Dockerfile, Error> {
-    Ok(Dockerfile { text: text.to_vec() })
+    let read = || {
+        let lex::Lexed { escape, statements } = lex::lex(text)?;
+        let instructions = statements
+            .iter()
+            .map(|statement| instruction::read(statement, escape))
+            .collect::<Result<_, _>>()?;
+        let (globals, stages) = stages::divide(instructions)?;
+        let names = stages::Names::of(&stages);
+        Ok(Dockerfile { text: text.to_vec(), escape, globals, stages, names })
+    };
+    read().map_err(|fault| Error::locate(text, fault))
 }
 
 impl Dockerfile {
@@ -62,6 +131,11 @@ impl Dockerfile {
         frontend(&self.text, &request.build_args)
     }
 
+    /// The names of the stages, in the order of the file.
+    pub fn stage_names(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().filter_map(|stage| stage.from.name.as_deref())
+    }
+
     /// Every image that the target reaches by what this text says, in the order of the file: one
     /// entry for each place that names it. Base images with `ONBUILD` triggers can add more, which
     /// [`Slice::images`] has.
@@ -69,15 +143,15 @@ impl Dockerfile {
     /// # Errors
     /// The target is not there, or a name does not expand to one.
     pub fn images(&self, request: &Request) -> Result<Vec<ImageUse>, Error> {
-        let _ = request;
-        Ok(Vec::new())
+        let reach = || Ok(stages::Graph::new(self, request)?.reach(&BTreeMap::new())?.1);
+        reach().map_err(|fault| Error::locate(&self.text, fault))
     }
 
     /// What the target depends on.
     ///
-    /// `bases` has the configurations of the images with [`Role::Base`]. Without that of an image,
-    /// its environment and triggers are unknown, and what depends on them widens: see
-    /// [`Slice::wider`].
+    /// `bases` has the configurations of the images with [`Role::Base`]; of a named context that is
+    /// a directory, an empty one. Without that of an image, its environment and triggers are unknown,
+    /// and what depends on them widens: see [`Slice::wider`].
     ///
     /// # Errors
     /// The target is not there, or something that it reaches is wrong.
@@ -86,15 +160,14 @@ impl Dockerfile {
         request: &Request,
         bases: &BTreeMap<ImageKey, BaseImage>,
     ) -> Result<Slice, Error> {
-        let _ = (request, bases);
-        Ok(Slice::default())
+        evaluate::slice(self, request, bases).map_err(|fault| Error::locate(&self.text, fault))
     }
 
     /// The text to serve to the engine: each of these uses with its digest (`sha256:…`) behind the
-    /// name, everything else byte for byte, and the lines where they were.
+    /// name, the frontend likewise, everything else byte for byte, and the lines where they were.
     ///
-    /// Uses that cannot be pinned ([`ImageUse::end`] is `None`, or the name has a digest already)
-    /// are passed over. The frontend is pinned by [`Frontend::span`]: give its digest separately.
+    /// What cannot be pinned ([`ImageUse::end`] or [`Frontend::span`] is `None`, a named context
+    /// takes its place, or the name has a digest already) is passed over.
     ///
     /// # Errors
     /// Two digests for one place: its name depends on the platform, and the platforms must be built
@@ -103,16 +176,7 @@ impl Dockerfile {
         &self,
         digests: impl IntoIterator<Item = (&'a ImageUse, &'a str)>,
         frontend: Option<(&Frontend, &str)>,
-    ) -> Result<Vec<u8>, Error> {
-        let _ = (digests.into_iter().count(), frontend);
-        Ok(self.text.clone())
+    ) -> Result<Vec<u8>, PinConflict> {
+        pin::pin(&self.text, digests, frontend)
     }
-}
-
-/// The image that reads this text as a Dockerfile, if the engine's own frontend does not:
-/// the `BUILDKIT_SYNTAX` build argument, or what the text says in `# syntax=`.
-#[must_use]
-pub fn frontend(text: &[u8], build_args: &BTreeMap<String, String>) -> Option<Frontend> {
-    let _ = (text, build_args);
-    None
 }

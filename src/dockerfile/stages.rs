@@ -1,0 +1,428 @@
+//! Stages, what they start from, and which of them a target reaches
+//! (`moby/buildkit: frontend/dockerfile/dockerfile2llb/convert.go`).
+//!
+//! Knows global arguments and names; what the instructions of a stage do is not known here.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use super::{
+    BaseImage, Dockerfile, ImageKey, ImageUse, Request, Role,
+    arguments::Word,
+    error::{Fault, NOWHERE},
+    images,
+    instruction::{self, From, Instruction, Kind},
+    lex,
+    mount::Origin,
+    words::{Empty, Expansion, Lexer, Scope, WordError},
+};
+use crate::platform::Platform;
+
+/// A stage as it stands in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) line: usize,
+    pub(super) at: usize,
+    pub(super) from: From,
+    pub(super) body: Vec<Instruction>,
+}
+
+/// Divides instructions into global arguments and stages.
+pub(super) fn divide(
+    instructions: Vec<Instruction>,
+) -> Result<(Vec<Instruction>, Vec<Stage>), Fault> {
+    let mut globals = Vec::new();
+    let mut stages: Vec<Stage> = Vec::new();
+    for instruction in instructions {
+        let Instruction { line, at, .. } = instruction;
+        match (instruction.kind, stages.last_mut()) {
+            (Kind::From(from), _) => stages.push(Stage { line, at, from, body: Vec::new() }),
+            (kind, Some(stage)) => stage.body.push(Instruction { kind, ..instruction }),
+            (kind @ Kind::Arg(_), None) => globals.push(Instruction { kind, ..instruction }),
+            (_, None) => {
+                return Err(Fault::invalid(at, "only ARG can stand before the first FROM"));
+            }
+        }
+    }
+    if stages.is_empty() {
+        return Err(Fault::invalid(NOWHERE, "there is no FROM in the file"));
+    }
+    Ok((globals, stages))
+}
+
+/// The names of stages; one name can stand for many, of which a later one hides an earlier one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(BTreeMap<String, Vec<usize>>);
+
+impl Names {
+    pub(super) fn of(stages: &[Stage]) -> Self {
+        let mut names = Self::default();
+        for (index, stage) in stages.iter().enumerate() {
+            if let Some(name) = &stage.from.name {
+                names.0.entry(name.clone()).or_default().push(index);
+            }
+        }
+        names
+    }
+
+    /// The last stage of this name.
+    fn last(&self, name: &str) -> Option<usize> {
+        self.before(name, usize::MAX)
+    }
+
+    /// The last stage of this name that comes before another.
+    fn before(&self, name: &str, stage: usize) -> Option<usize> {
+        let indices = self.0.get(name)?;
+        indices[..indices.partition_point(|&index| index < stage)].last().copied()
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Scratch,
+    /// The stage of this number.
+    Stage(usize),
+    Image(ImageKey),
+    /// A named context, and the image whose place it takes.
+    Context(String, ImageKey),
+}
+
+/// A stage with its names resolved.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) source: Source,
+    /// The whole stage is replaced by a named context; its instructions do not count.
+    pub(super) replaced: bool,
+    /// The global arguments that its `FROM` looks at.
+    pub(super) used: BTreeSet<String>,
+}
+
+/// An instruction of a stage, or a trigger that its base put there.
+#[derive(Clone, Debug)]
+pub(super) struct Step<'a> {
+    pub(super) instruction: Cow<'a, Instruction>,
+    pub(super) trigger: bool,
+}
+
+/// The stages of a file as one request sees them.
+pub(super) struct Graph<'a> {
+    file: &'a Dockerfile,
+    request: &'a Request,
+    /// Named contexts by their familiar names.
+    contexts: BTreeMap<String, &'a str>,
+    /// Global arguments and those of the platforms.
+    pub(super) globals: BTreeMap<String, String>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) target: usize,
+}
+
+/// A stage that the target reaches.
+pub(super) struct Reached<'a> {
+    pub(super) index: usize,
+    pub(super) steps: Vec<Step<'a>>,
+}
+
+impl<'a> Graph<'a> {
+    pub(super) fn new(file: &'a Dockerfile, request: &'a Request) -> Result<Self, Fault> {
+        let contexts =
+            request.contexts.iter().map(|name| (images::familiar(name), name.as_str())).collect();
+        let globals = globals(file, request)?;
+        let target = target(file, request)?;
+        let mut graph = Self { file, request, contexts, globals, nodes: Vec::new(), target };
+        for stage in &file.stages {
+            let node = graph.node(stage)?;
+            graph.nodes.push(node);
+        }
+        Ok(graph)
+    }
+
+    pub(super) fn stage(&self, index: usize) -> &'a Stage {
+        &self.file.stages[index]
+    }
+
+    /// What a stage starts from. Only the stages before it are nodes yet.
+    fn node(&self, stage: &Stage) -> Result<Node, Fault> {
+        let From { base, platform, name, .. } = &stage.from;
+        let Expansion { text, mut used, .. } = self.expand(base)?;
+        if text.is_empty() {
+            return Err(Fault::invalid(
+                base.at,
+                format!("`{}` expands to nothing: FROM needs an image", base.text),
+            ));
+        }
+        let platform = match platform {
+            None => self.request.platform.clone(),
+            Some(word) => {
+                let expansion = self.expand(word)?;
+                used.extend(expansion.used);
+                expansion.text.parse().map_err(|error| {
+                    Fault::not_understood(word.at, format!("--platform: {error}"))
+                })?
+            }
+        };
+        let node = |source, replaced| Node { source, replaced, used };
+        if let Some(context) = name.as_deref().and_then(|name| self.context(name, &platform)) {
+            let key = ImageKey { name: context.clone(), platform };
+            return Ok(node(Source::Context(context, key), true));
+        }
+        // Names of stages are in lower case, and compared as they are here.
+        if let Some(index) = self.file.names.before(&text, self.nodes.len()) {
+            return Ok(node(Source::Stage(index), false));
+        }
+        Ok(node(self.elsewhere(text, platform), false))
+    }
+
+    /// What a name stands for that is not a stage.
+    fn elsewhere(&self, name: String, platform: Platform) -> Source {
+        if name == "scratch" {
+            return Source::Scratch;
+        }
+        let context = self.context(&name, &platform);
+        let key = ImageKey { name, platform };
+        context.map_or_else(
+            || Source::Image(key.clone()),
+            |context| Source::Context(context, key.clone()),
+        )
+    }
+
+    /// The named context of this name, as the request says it.
+    fn context(&self, name: &str, platform: &Platform) -> Option<String> {
+        if ["scratch", "context"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+            return None;
+        }
+        let name = images::familiar(name);
+        let of_platform = self.contexts.get(&format!("{name}::{platform}"));
+        of_platform.or_else(|| self.contexts.get(&name)).map(|&name| name.to_owned())
+    }
+
+    fn expand(&self, word: &Word) -> Result<Expansion, Fault> {
+        expand(word, self.file.escape, &self.globals)
+    }
+
+    /// What `COPY --from` names, in a stage.
+    pub(super) fn copy_from(
+        &self,
+        stage: usize,
+        origin: &Origin,
+        at: usize,
+    ) -> Result<Source, Fault> {
+        let name = &origin.name;
+        let plain = Lexer::new(self.file.escape).word(name, &Empty);
+        if plain.is_ok_and(|expansion| expansion.text != *name) {
+            return Err(Fault::invalid(
+                at,
+                "--from takes no variables: name a stage `FROM` them instead",
+            ));
+        }
+        match name.parse::<i64>() {
+            Ok(number) => match usize::try_from(number) {
+                Ok(index) if index < self.nodes.len() => self.earlier(stage, index, name, at),
+                _ => Err(Fault::not_understood(at, format!("there is no stage {number}"))),
+            },
+            Err(_) => self.mount_from(stage, origin, at),
+        }
+    }
+
+    /// What `from` of a mount names, in a stage: never a number.
+    pub(super) fn mount_from(
+        &self,
+        stage: usize,
+        origin: &Origin,
+        at: usize,
+    ) -> Result<Source, Fault> {
+        let lower = origin.name.to_lowercase();
+        match self.file.names.last(&lower) {
+            Some(index) => self.earlier(stage, index, &origin.name, at),
+            None => Ok(self.elsewhere(origin.name.clone(), self.request.platform.clone())),
+        }
+    }
+
+    fn earlier(&self, stage: usize, index: usize, name: &str, at: usize) -> Result<Source, Fault> {
+        if index < stage {
+            return Ok(Source::Stage(index));
+        }
+        let what = if index == stage { "is this one" } else { "comes later" };
+        Err(Fault::invalid(at, format!("stage `{name}` {what}: only an earlier one can be read")))
+    }
+
+    /// The stages that the target reaches, in the order of the file, and the places where they use
+    /// what is not a stage.
+    pub(super) fn reach(
+        &self,
+        bases: &BTreeMap<ImageKey, BaseImage>,
+    ) -> Result<(Vec<Reached<'a>>, Vec<ImageUse>), Fault> {
+        let mut reached: BTreeMap<usize, Vec<Step<'a>>> = BTreeMap::new();
+        let mut uses = Vec::new();
+        let mut open = vec![self.target];
+        while let Some(index) = open.pop() {
+            if reached.contains_key(&index) {
+                continue;
+            }
+            let Stage { line, from, .. } = self.stage(index);
+            let node = &self.nodes[index];
+            let end = (!node.replaced).then_some(from.base_end);
+            self.follow(&node.source, Role::Base, *line, end, &mut open, &mut uses);
+            let steps = self.steps(index, bases)?;
+            for step in &steps {
+                let Instruction { line, at, .. } = *step.instruction;
+                let mut follow = |source, role, end: usize| {
+                    let end = (!step.trigger).then_some(end);
+                    self.follow(&source, role, line, end, &mut open, &mut uses);
+                };
+                match &step.instruction.kind {
+                    Kind::Copy(transfer) => {
+                        if let Some(origin) = &transfer.from {
+                            follow(self.copy_from(index, origin, at)?, Role::Copy, origin.end);
+                        }
+                    }
+                    Kind::Run(run) => {
+                        for origin in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
+                            follow(self.mount_from(index, origin, at)?, Role::Mount, origin.end);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            reached.insert(index, steps);
+        }
+        uses.sort_by_key(|found| (found.line, found.role, found.end));
+        let reached = reached.into_iter().map(|(index, steps)| Reached { index, steps });
+        Ok((reached.collect(), uses))
+    }
+
+    fn follow(
+        &self,
+        source: &Source,
+        role: Role,
+        line: usize,
+        end: Option<usize>,
+        open: &mut Vec<usize>,
+        uses: &mut Vec<ImageUse>,
+    ) {
+        let (key, context) = match source {
+            Source::Scratch => return,
+            Source::Stage(index) => return open.push(*index),
+            Source::Image(key) => (key.clone(), None),
+            Source::Context(name, key) => (key.clone(), Some(name.clone())),
+        };
+        uses.push(ImageUse { key, role, line, end, context });
+    }
+
+    /// The instructions of a stage behind its `FROM`, the triggers of its base first.
+    fn steps(
+        &self,
+        index: usize,
+        bases: &BTreeMap<ImageKey, BaseImage>,
+    ) -> Result<Vec<Step<'a>>, Fault> {
+        let node = &self.nodes[index];
+        if node.replaced {
+            return Ok(Vec::new());
+        }
+        let stage = self.stage(index);
+        let mut triggers = Vec::new();
+        match &node.source {
+            Source::Scratch => {}
+            Source::Image(key) | Source::Context(_, key) => {
+                triggers.extend(bases.get(key).into_iter().flat_map(|base| base.onbuild.clone()));
+            }
+            Source::Stage(base) => {
+                triggers.extend(self.stage(*base).body.iter().filter_map(
+                    |step| match &step.kind {
+                        Kind::Onbuild(text) => Some(text.clone()),
+                        _ => None,
+                    },
+                ));
+            }
+        }
+        let triggers = triggers.into_iter().map(|text| {
+            let instruction = Cow::Owned(trigger(&text, stage)?);
+            Ok(Step { instruction, trigger: true })
+        });
+        let body = stage.body.iter().map(|instruction| {
+            Ok(Step { instruction: Cow::Borrowed(instruction), trigger: false })
+        });
+        triggers.chain(body).collect()
+    }
+}
+
+/// Reads an `ONBUILD` trigger, as an instruction of the stage that it is triggered in.
+fn trigger(text: &str, stage: &Stage) -> Result<Instruction, Fault> {
+    let read = lex::lex_trigger(text).and_then(|statement| instruction::read(&statement, '\\'));
+    let instruction = read.and_then(|instruction| match instruction.kind {
+        Kind::From(_) => Err(Fault::invalid(0, "FROM cannot be a trigger")),
+        Kind::Onbuild(_) => Err(Fault::not_understood(0, "ONBUILD as a trigger")),
+        _ => Ok(instruction),
+    });
+    match instruction {
+        Ok(instruction) => Ok(Instruction { line: stage.line, at: stage.at, ..instruction }),
+        Err(fault) => Err(Fault {
+            at: stage.from.base.at,
+            message: format!("the ONBUILD trigger `{text}` of the base: {}", fault.message),
+            ..fault
+        }),
+    }
+}
+
+/// Expands a word where every variable is known.
+pub(super) fn expand(word: &Word, escape: char, scope: &dyn Scope) -> Result<Expansion, Fault> {
+    Lexer::new(escape).word(&word.text, scope).map_err(|WordError { kind, message }| Fault {
+        kind,
+        at: word.at,
+        message: format!("`{}`: {message}", word.text),
+    })
+}
+
+/// The stage to build.
+fn target(file: &Dockerfile, request: &Request) -> Result<usize, Fault> {
+    let Some(name) = &request.target else { return Ok(file.stages.len() - 1) };
+    file.names.last(&name.to_lowercase()).ok_or_else(|| {
+        let names: Vec<&str> =
+            file.stages.iter().filter_map(|stage| stage.from.name.as_deref()).collect();
+        let known = if names.is_empty() {
+            "no stage has a name".to_owned()
+        } else {
+            format!("there is {}", names.join(", "))
+        };
+        Fault::invalid(NOWHERE, format!("there is no stage `{name}` to build: {known}"))
+    })
+}
+
+/// The scope of `FROM`: the arguments of the platforms, then the `ARG`s before the first `FROM`.
+fn globals(file: &Dockerfile, request: &Request) -> Result<BTreeMap<String, String>, Fault> {
+    let Request { target, build_args, platform, build_platform, .. } = request;
+    let last = file.stages.last().and_then(|stage| stage.from.name.as_deref());
+    let stage = target.as_deref().or(last).unwrap_or("default");
+    let mut globals = BTreeMap::from([("TARGETSTAGE".to_owned(), stage.to_owned())]);
+    for (side, platform) in [("BUILD", build_platform), ("TARGET", platform)] {
+        let Platform { os, architecture, variant } = platform;
+        for (what, value) in [
+            ("PLATFORM", platform.to_string()),
+            ("OS", os.clone()),
+            ("OSVERSION", String::new()),
+            ("ARCH", architecture.clone()),
+            ("VARIANT", variant.clone().unwrap_or_default()),
+        ] {
+            globals.insert(format!("{side}{what}"), value);
+        }
+    }
+    for (name, value) in &mut globals {
+        if let Some(given) = build_args.get(name) {
+            value.clone_from(given);
+        }
+    }
+    for instruction in &file.globals {
+        let Kind::Arg(arguments) = &instruction.kind else { continue };
+        for argument in arguments {
+            let value = match (build_args.get(&argument.name), &argument.default) {
+                (Some(given), _) => given.clone(),
+                (None, Some(default)) => expand(default, file.escape, &globals)?.text,
+                (None, None) => continue,
+            };
+            globals.insert(argument.name.clone(), value);
+        }
+    }
+    Ok(globals)
+}
