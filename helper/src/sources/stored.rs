@@ -1,21 +1,22 @@
-//! What was stored. To be filled.
+//! What `docker login` or `docker-credential-aliyun login` kept.
 
 use crate::Credential;
 use crate::environment::Environment;
 use crate::host::Host;
 use crate::sources::{Source, SourceError};
+use crate::store;
 
-/// The machine's store of secrets.
+/// The store of this machine, opened when it is asked.
 #[derive(Debug)]
 pub struct Stored<'a> {
-    _environment: &'a Environment,
+    environment: &'a Environment,
 }
 
 impl<'a> Stored<'a> {
     /// Opens nothing yet.
     #[must_use]
     pub fn new(environment: &'a Environment) -> Self {
-        Self { _environment: environment }
+        Self { environment }
     }
 }
 
@@ -24,11 +25,17 @@ impl Source for Stored<'_> {
         "store"
     }
 
-    fn get(&self, _host: &Host) -> Result<Option<Credential>, SourceError> {
-        Ok(None)
+    fn get(&self, host: &Host) -> Result<Option<Credential>, SourceError> {
+        match store::open(self.environment).map_err(SourceError::new)? {
+            Some(vault) => vault.get(host).map_err(SourceError::new),
+            None => Ok(None),
+        }
     }
 
     fn list(&self) -> Result<Vec<(Host, String)>, SourceError> {
-        Ok(Vec::new())
+        match store::open(self.environment).map_err(SourceError::new)? {
+            Some(vault) => vault.list().map_err(SourceError::new),
+            None => Ok(Vec::new()),
+        }
     }
 }

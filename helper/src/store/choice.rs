@@ -1,0 +1,213 @@
+//! Which store this machine has, and what to say where it has none.
+//!
+//! In order: what `DOCKER_CREDENTIAL_ALIYUN_STORE` names; the encrypted file, where its key is
+//! configured; the platform's own: Secret Service, Keychain, Credential Manager.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::Vault;
+use super::file::{FileError, FileStore};
+use super::helper::HelperStore;
+use crate::environment::{Environment, NotText};
+
+/// The variable that overrides the choice.
+pub const VARIABLE: &str = "DOCKER_CREDENTIAL_ALIYUN_STORE";
+
+/// The helper that knows this platform's keychain, in the format that Docker's users have there.
+const PLATFORM_HELPER: Option<&str> = if cfg!(target_os = "macos") {
+    Some("osxkeychain")
+} else if cfg!(windows) {
+    Some("wincred")
+} else {
+    None
+};
+
+/// A kind of store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The freedesktop Secret Service: GNOME Keyring, KWallet, KeePassXC.
+    SecretService,
+    /// The Linux kernel's persistent keyring of the user.
+    Keyutils,
+    /// The encrypted file.
+    File,
+    /// Another credential helper, `docker-credential-<name>`: the way to the Keychain of macOS and
+    /// to the Credential Manager of Windows.
+    Helper(String),
+}
+
+impl FromStr for Choice {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        match text.split_once(':') {
+            None if text == "secret-service" => Ok(Self::SecretService),
+            None if text == "keyutils" => Ok(Self::Keyutils),
+            None if text == "file" => Ok(Self::File),
+            Some(("helper", name)) if is_helper_name(name) => Ok(Self::Helper(name.to_owned())),
+            _ => Err(StoreError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecretService => f.write_str("secret-service"),
+            Self::Keyutils => f.write_str("keyutils"),
+            Self::File => f.write_str("file"),
+            Self::Helper(name) => write!(f, "helper:{name}"),
+        }
+    }
+}
+
+/// A name that is no path, and not our own: that would never end.
+fn is_helper_name(name: &str) -> bool {
+    !name.is_empty()
+        && name != "aliyun"
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// Why there is no store, or why it failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is none, and it takes a person to change that.
+    #[error(
+        "no place to keep a secret: no Secret Service answers in this session, and no encrypted \
+         file is set up. Either run `docker-credential-aliyun login --store file HOST` once, which \
+         makes an encrypted file and its key; or set {VARIABLE}=keyutils to keep secrets in the \
+         kernel for days; or set REGISTRY_USERNAME and REGISTRY_PASSWORD, and store nothing"
+    )]
+    None,
+    /// The override is not one of ours.
+    #[error(
+        "there is no store called {0:?}; {VARIABLE} is one of secret-service, keyutils, file, \
+         helper:NAME"
+    )]
+    Unknown(String),
+    /// The override names what this system does not have.
+    #[error("this system has no {0}; set {VARIABLE}=file for the encrypted file")]
+    Foreign(Choice),
+    /// The store that was asked for by name does not answer.
+    #[error("the Secret Service does not answer: {0}")]
+    Unreachable(String),
+    /// The override is no text.
+    #[error(transparent)]
+    NotText(#[from] NotText),
+    /// The encrypted file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The store is there, and fails.
+    #[error("{store} {reason}")]
+    Failed {
+        /// The store, as people call it.
+        store: String,
+        /// What it did not do, and what to do about it.
+        reason: String,
+    },
+}
+
+/// The store to read from; nothing if this machine has none, or if it has nothing in it.
+///
+/// # Errors
+/// A store is set up, and cannot be used.
+pub fn open(environment: &Environment) -> Result<Option<Vault>, StoreError> {
+    match choose(environment)? {
+        Chosen::Named(choice) => open_named(&choice, environment, false).map(Some),
+        Chosen::File => file(environment, false).map(Some),
+        Chosen::Platform => platform(environment),
+    }
+}
+
+/// The store to write to, made if it was asked for by name.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub fn open_for_writing(environment: &Environment) -> Result<Vault, StoreError> {
+    match choose(environment)? {
+        Chosen::Named(choice) => open_named(&choice, environment, true),
+        Chosen::File => file(environment, true),
+        Chosen::Platform => platform(environment)?.ok_or(StoreError::None),
+    }
+}
+
+/// What is to be opened, and why.
+enum Chosen {
+    /// By the user's word.
+    Named(Choice),
+    /// Because its key is there: whoever made one wants the file.
+    File,
+    /// Because nothing else was said.
+    Platform,
+}
+
+fn choose(environment: &Environment) -> Result<Chosen, StoreError> {
+    Ok(match environment.var(VARIABLE)? {
+        Some(name) => Chosen::Named(name.parse()?),
+        None if FileStore::is_configured(environment) => Chosen::File,
+        None => Chosen::Platform,
+    })
+}
+
+fn open_named(
+    choice: &Choice,
+    environment: &Environment,
+    for_writing: bool,
+) -> Result<Vault, StoreError> {
+    match choice {
+        Choice::File => file(environment, for_writing),
+        Choice::Helper(name) => Ok(helper(name, environment)),
+        Choice::SecretService => secret_service(environment),
+        Choice::Keyutils => keyutils(),
+    }
+}
+
+fn file(environment: &Environment, for_writing: bool) -> Result<Vault, StoreError> {
+    let store = FileStore::open(environment, for_writing)?;
+    Ok(Vault::new(format!("the encrypted file {}", store.path().display()), Arc::new(store)))
+}
+
+fn helper(name: &str, environment: &Environment) -> Vault {
+    let store = HelperStore::new(name, environment);
+    Vault::new(format!("docker-credential-{name}"), Arc::new(store))
+}
+
+#[cfg(target_os = "linux")]
+fn secret_service(environment: &Environment) -> Result<Vault, StoreError> {
+    use super::secret_service::SecretServiceStore;
+    SecretServiceStore::connect(environment)
+        .map(|store| Vault::new("the Secret Service", Arc::new(store)))
+        .map_err(StoreError::Unreachable)
+}
+
+#[cfg(target_os = "linux")]
+fn keyutils() -> Result<Vault, StoreError> {
+    use super::keyutils::KeyutilsStore;
+    Ok(Vault::new("the kernel keyring", Arc::new(KeyutilsStore::new())))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn secret_service(_: &Environment) -> Result<Vault, StoreError> {
+    Err(StoreError::Foreign(Choice::SecretService))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keyutils() -> Result<Vault, StoreError> {
+    Err(StoreError::Foreign(Choice::Keyutils))
+}
+
+/// The platform's own store, if it answers.
+fn platform(environment: &Environment) -> Result<Option<Vault>, StoreError> {
+    Ok(match PLATFORM_HELPER {
+        Some(name) => {
+            let vault = helper(name, environment);
+            HelperStore::is_installed(name, environment).then_some(vault)
+        }
+        None => secret_service(environment).ok(),
+    })
+}
