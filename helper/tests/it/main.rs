@@ -3,3 +3,5 @@
 mod ci_variables;
 mod misuse;
 mod rig;
+mod secret_service;
+mod session;
