@@ -143,6 +143,7 @@ fn exit_code(error: &run::Error) -> Exit {
         E::Settings(_)
         | E::NoDockerfile { .. }
         | E::Dockerfile(_)
+        | E::Pin(_)
         | E::Ignore { .. }
         | E::Context(_)
         | E::ImageName { .. }

@@ -38,6 +38,9 @@ pub enum Error {
     /// The Dockerfile is wrong.
     #[error("{0}")]
     Dockerfile(dockerfile::Error),
+    /// An image of the Dockerfile has two digests.
+    #[error(transparent)]
+    Pin(#[from] dockerfile::PinConflict),
     /// The ignore file is wrong.
     #[error("{}: {source}", path.display())]
     Ignore {

@@ -96,8 +96,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     let frontend_pin = frontend_pin.as_ref().map(|(frontend, digest)| (*frontend, digest.as_str()));
     let dockerfile = match &parsed {
         Parsed::Known(dockerfile) => dockerfile
-            .pin(pins.iter().map(|(image, digest)| (*image, digest.as_str())), frontend_pin)
-            .map_err(|e| named(e, request))?,
+            .pin(pins.iter().map(|(image, digest)| (*image, digest.as_str())), frontend_pin)?,
         Parsed::Unknown(_) => text,
     };
     let images = found.into_inputs();
