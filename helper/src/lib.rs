@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod cache;
 pub mod commands;
+pub mod docker_config;
 pub mod environment;
 pub mod host;
 pub mod keychain;

@@ -1,0 +1,268 @@
+//! The configuration files of clients: Docker's `config.json`, podman's `auth.json`.
+//!
+//! Both say in `credHelpers` which helper answers for which registry. This module reads that, and
+//! changes it without touching anything else in the file. It must not know credentials.
+
+mod file;
+mod splice;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::environment::Environment;
+use crate::host::Host;
+
+/// What clients call this program.
+pub const SUFFIX: &str = "aliyun";
+
+/// Why a client's configuration cannot be read or changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no home to look in.
+    #[error("there is no home directory, so no place for {0}; set {1}")]
+    NoPlace(&'static str, &'static str),
+    /// The system refuses.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The system refuses.
+    #[error("cannot write {}: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The file is not what its clients would read.
+    #[error("{} is not a configuration that Docker can read ({problem}); it is left as it is: mend it by hand", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and how, without quoting the file: it may hold passwords.
+        problem: String,
+    },
+    /// Somebody else keeps writing.
+    #[error("{} changes all the time; try again", .0.display())]
+    Busy(PathBuf),
+}
+
+/// What we read of a client's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The helper for each registry.
+    #[serde(rename = "credHelpers")]
+    pub helpers: BTreeMap<String, String>,
+    /// The helper for all others.
+    #[serde(rename = "credsStore")]
+    pub default_helper: Option<String>,
+    /// The registries with an entry in the file itself.
+    pub auths: BTreeMap<String, Auth>,
+}
+
+/// An entry in the file itself: empty, or with a password that anybody who reads the file has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// Whether there is a password or token, whose text is not kept.
+    pub has_secret: bool,
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Option::<BTreeMap<String, serde::de::IgnoredAny>>::deserialize(deserializer)?;
+        let secrets = ["auth", "password", "identitytoken", "registrytoken"];
+        let has_secret = fields.is_some_and(|f| secrets.iter().any(|name| f.contains_key(*name)));
+        Ok(Self { has_secret })
+    }
+}
+
+impl Settings {
+    /// The hosts that a client asks us for by name.
+    pub fn hosts(&self) -> impl Iterator<Item = Host> + '_ {
+        let ours = self.helpers.iter().filter(|(_, helper)| *helper == SUFFIX);
+        ours.filter_map(|(server, _)| Host::parse(server).ok())
+    }
+
+    /// The helper that a client would ask for a host, if any.
+    #[must_use]
+    pub fn helper_for(&self, host: &Host) -> Option<&str> {
+        let named =
+            self.helpers.get(&host.server_url()).or_else(|| self.helpers.get(host.as_str()));
+        named.or(self.default_helper.as_ref()).map(String::as_str)
+    }
+}
+
+/// A client's configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    path: PathBuf,
+}
+
+/// What a change did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The entry is new.
+    Added,
+    /// The entry named another helper before.
+    Replaced(String),
+    /// The entry was so already, or was not there.
+    Nothing,
+    /// The entry is gone.
+    Removed,
+}
+
+impl ConfigFile {
+    /// A file at this path.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Docker's: `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`.
+    ///
+    /// # Errors
+    /// There is no home directory.
+    pub fn docker(environment: &Environment) -> Result<Self, ConfigError> {
+        let directory = environment.docker_dir();
+        let directory = directory.ok_or(ConfigError::NoPlace("config.json", "DOCKER_CONFIG"))?;
+        Ok(Self::at(directory.join("config.json")))
+    }
+
+    /// The one of podman, buildah and skopeo: `$REGISTRY_AUTH_FILE`, else
+    /// `$XDG_RUNTIME_DIR/containers/auth.json`, else `~/.config/containers/auth.json`
+    /// (containers-auth.json(5)).
+    ///
+    /// # Errors
+    /// There is no home directory.
+    pub fn podman(environment: &Environment) -> Result<Self, ConfigError> {
+        if let Some(path) = environment.path("REGISTRY_AUTH_FILE") {
+            return Ok(Self::at(path));
+        }
+        let runtime = environment.path("XDG_RUNTIME_DIR");
+        let config = || Some(environment.config_dir()?.parent()?.to_owned());
+        let base = runtime.or_else(config);
+        let base = base.ok_or(ConfigError::NoPlace("auth.json", "REGISTRY_AUTH_FILE"))?;
+        Ok(Self::at(base.join("containers/auth.json")))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says; nothing where there is no file.
+    ///
+    /// # Errors
+    /// It cannot be read, or not understood.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        match self.read()? {
+            Some(text) => self.parse(&text),
+            None => Ok(Settings::default()),
+        }
+    }
+
+    /// Makes this program the helper for these hosts (or no longer), and says what that changed for
+    /// each. A file that nothing changes is not written, and neither is any in a dry run.
+    ///
+    /// # Errors
+    /// The file cannot be read, understood or written. It is as it was then.
+    pub fn change(
+        &self,
+        hosts: &[Host],
+        remove: bool,
+        dry_run: bool,
+    ) -> Result<Vec<Change>, ConfigError> {
+        const ATTEMPTS: usize = 10;
+        for _ in 0..ATTEMPTS {
+            let before = self.read()?;
+            let (after, changes) = self.apply(before.as_deref(), hosts, remove)?;
+            let is_same = changes.iter().all(|change| *change == Change::Nothing);
+            if dry_run || is_same {
+                return Ok(changes);
+            }
+            let write_error = |error| ConfigError::Write { path: self.path.clone(), error };
+            let draft = file::Draft::new(&self.path, after.as_bytes()).map_err(write_error)?;
+            // Docker itself may have written meanwhile; that is not to be lost.
+            if self.read()? == before {
+                draft.publish().map_err(write_error)?;
+                return Ok(changes);
+            }
+        }
+        Err(ConfigError::Busy(self.path.clone()))
+    }
+
+    fn apply(
+        &self,
+        before: Option<&str>,
+        hosts: &[Host],
+        remove: bool,
+    ) -> Result<(String, Vec<Change>), ConfigError> {
+        let mut text = before.unwrap_or_default().to_owned();
+        self.parse(&text)?;
+        let mut changes = Vec::new();
+        for host in hosts {
+            let server = host.server_url();
+            // Clients look for the one spelling, so others do nothing: they are left alone.
+            let helpers = self.parse(&text)?.helpers;
+            let present = helpers.get(&server);
+            changes.push(match present.map(String::as_str) {
+                Some(SUFFIX) if remove => {
+                    text = splice::remove(&text, "credHelpers", &server);
+                    Change::Removed
+                }
+                Some(SUFFIX) => Change::Nothing,
+                _ if remove => Change::Nothing,
+                other => {
+                    text = splice::set(&text, "credHelpers", &server, SUFFIX);
+                    other.map_or(Change::Added, |other| Change::Replaced(other.to_owned()))
+                }
+            });
+        }
+        // The last word is the parser's: what was written is what was meant.
+        let hosts_after: Vec<_> = self.parse(&text)?.hosts().collect();
+        debug_assert!(hosts.iter().all(|host| hosts_after.contains(host) != remove));
+        Ok((text, changes))
+    }
+
+    fn read(&self) -> Result<Option<String>, ConfigError> {
+        match fs::read(&self.path) {
+            Ok(bytes) => String::from_utf8(bytes)
+                .map(Some)
+                .map_err(|_| self.malformed("it is not UTF-8".to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ConfigError::Read { path: self.path.clone(), error }),
+        }
+    }
+
+    fn parse(&self, text: &str) -> Result<Settings, ConfigError> {
+        if text.trim_ascii().is_empty() {
+            return Ok(Settings::default());
+        }
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(self.malformed("it is not a JSON object".to_owned()));
+        }
+        serde_json::from_str(text).map_err(|error| {
+            let kind = if error.is_data() { "an unexpected value" } else { "a syntax error" };
+            let (line, column) = (error.line(), error.column());
+            self.malformed(format!("{kind} at line {line}, column {column}"))
+        })
+    }
+
+    fn malformed(&self, problem: String) -> ConfigError {
+        ConfigError::Malformed { path: self.path.clone(), problem }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! Changing one entry of a JSON text, and not a byte besides.
+//!
+//! The JSON parser finds where things are; the change is then made in the text, in the style of its
+//! neighbours. Pure. Texts are valid JSON objects, or blank.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The text of a new file.
+const EMPTY: &str = "{}\n";
+
+/// How Docker indents.
+const INDENT: &str = "\t";
+
+/// A member of an object: its name, and where in the text it is.
+struct Member {
+    name: String,
+    /// From the quote of the name to the end of the value.
+    span: Range<usize>,
+    value: Range<usize>,
+}
+
+/// An object: where it is, and its members in order.
+struct Object {
+    span: Range<usize>,
+    members: Vec<Member>,
+}
+
+/// Sets `text[section][key]` to a string. A section that is not there is made at the end.
+pub(super) fn set(text: &str, section: &str, key: &str, value: &str) -> String {
+    let text = if text.trim_ascii().is_empty() { EMPTY } else { text };
+    let root = Object::read(text, 0..text.len());
+    let value = quote(value);
+    match root.find(section).map(|member| Object::read(text, member.value.clone())) {
+        Some(section) => match section.find(key) {
+            Some(member) => replace(text, member.value.clone(), &value),
+            None => section.insert(text, root.unit(text), 1, key, &value),
+        },
+        None => {
+            let unit = root.unit(text);
+            let body = match unit {
+                Some(unit) => {
+                    format!("{{\n{unit}{unit}{}: {value}\n{unit}}}", quote(key))
+                }
+                None => format!("{{{}:{value}}}", quote(key)),
+            };
+            root.insert(text, unit, 0, section, &body)
+        }
+    }
+}
+
+/// Removes `text[section][key]`, and the section if that leaves it empty.
+pub(super) fn remove(text: &str, section: &str, key: &str) -> String {
+    let root = Object::read(text, 0..text.len());
+    let Some(found) = root.position(section) else { return text.to_owned() };
+    let inner = Object::read(text, root.members[found].value.clone());
+    match inner.position(key) {
+        Some(_) if inner.members.len() == 1 => root.remove(text, found),
+        Some(position) => {
+            // An earlier one of the same name would take the place of the last.
+            let text = inner.remove(text, position);
+            remove(&text, section, key)
+        }
+        None => text.to_owned(),
+    }
+}
+
+impl Object {
+    /// Reads an object at a place in the text.
+    fn read(text: &str, place: Range<usize>) -> Self {
+        let slice = &text[place.clone()];
+        let start = place.start + slice.len() - slice.trim_ascii_start().len();
+        let end = place.end - (slice.len() - slice.trim_ascii_end().len());
+        let Ok(Members(values)) = serde_json::from_str(&text[start..end]) else {
+            return Self { span: start..end, members: Vec::new() };
+        };
+        let mut members = Vec::new();
+        let mut from = start + 1;
+        for (name, raw) in values {
+            // The raw value is a part of the text: its address tells where.
+            let value_start = raw.get().as_ptr().addr() - text.as_ptr().addr();
+            let value = value_start..value_start + raw.get().len();
+            let name_start = from + text[from..value.start].find('"').unwrap_or_default();
+            from = value.end;
+            members.push(Member { name, span: name_start..value.end, value });
+        }
+        Self { span: start..end, members }
+    }
+
+    /// The last one of a name: the one that counts. Go's decoder ignores case in names it knows,
+    /// but prefers the exact one; hosts are written in lower case anyway.
+    fn position(&self, name: &str) -> Option<usize> {
+        self.members.iter().rposition(|member| member.name == name)
+    }
+
+    fn find(&self, name: &str) -> Option<&Member> {
+        self.position(name).and_then(|position| self.members.get(position))
+    }
+
+    /// What one level of indentation is, judged by the first member; nothing in a compact text.
+    fn unit<'a>(&self, text: &'a str) -> Option<&'a str> {
+        match self.members.first() {
+            None => Some(INDENT),
+            Some(first) => {
+                let gap = &text[self.span.start + 1..first.span.start];
+                gap.rfind('\n').map(|line| &gap[line + 1..])
+            }
+        }
+    }
+
+    /// Adds a member at the end, set apart as the last one is.
+    fn insert(
+        &self,
+        text: &str,
+        unit: Option<&str>,
+        depth: usize,
+        name: &str,
+        value: &str,
+    ) -> String {
+        let name = quote(name);
+        let Some(last) = self.members.last() else {
+            let body = match unit {
+                Some(unit) => {
+                    let indent = unit.repeat(depth);
+                    format!("{{\n{indent}{unit}{name}: {value}\n{indent}}}")
+                }
+                None => format!("{{{name}:{value}}}"),
+            };
+            return replace(text, self.span.clone(), &body);
+        };
+        let before = self.members.iter().rev().nth(1).map_or(self.span.start, |m| m.span.end);
+        let gap = text[before + 1..last.span.start].trim_start_matches(',');
+        let name_end = last.span.start + quoted_len(&text[last.span.start..]);
+        let colon = &text[name_end..last.value.start];
+        replace(text, last.span.end..last.span.end, &format!(",{gap}{name}{colon}{value}"))
+    }
+
+    /// Removes a member with the comma that goes with it.
+    fn remove(&self, text: &str, position: usize) -> String {
+        let member = &self.members[position];
+        let range = match (position.checked_sub(1), self.members.get(position + 1)) {
+            (_, Some(next)) => member.span.start..next.span.start,
+            (Some(previous), None) => self.members[previous].span.end..member.span.end,
+            (None, None) => return replace(text, self.span.clone(), "{}"),
+        };
+        replace(text, range, "")
+    }
+}
+
+fn replace(text: &str, range: Range<usize>, with: &str) -> String {
+    [&text[..range.start], with, &text[range.end..]].concat()
+}
+
+fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The length of the JSON string that a text starts with.
+fn quoted_len(text: &str) -> usize {
+    let mut bytes = text.bytes().enumerate().skip(1);
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// The members of an object, their values unread.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_host(text: &str) -> String {
+        set(text, "credHelpers", "r.example", "aliyun")
+    }
+
+    #[test]
+    fn a_blank_or_empty_text_becomes_dockers_style() {
+        let expected = "{\n\t\"credHelpers\": {\n\t\t\"r.example\": \"aliyun\"\n\t}\n}";
+        assert_eq!(set_host("{}"), expected);
+        assert_eq!(set_host(""), format!("{expected}\n"));
+        assert_eq!(set_host(" \n"), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn the_neighbours_style_is_kept() {
+        let cases = [
+            (
+                "{\n  \"auths\": {},\n  \"x\" : 1.0\n}\n",
+                "{\n  \"auths\": {},\n  \"x\" : 1.0,\n  \"credHelpers\" : {\n    \"r.example\": \"aliyun\"\n  }\n}\n",
+            ),
+            (r#"{"a":1}"#, r#"{"a":1,"credHelpers":{"r.example":"aliyun"}}"#),
+            (
+                r#"{"a": 1, "credHelpers": {"q": "x"}, "b": 2}"#,
+                r#"{"a": 1, "credHelpers": {"q": "x","r.example": "aliyun"}, "b": 2}"#,
+            ),
+            (
+                "{\n\t\"credHelpers\": {},\n\t\"b\": 2\n}",
+                "{\n\t\"credHelpers\": {\n\t\t\"r.example\": \"aliyun\"\n\t},\n\t\"b\": 2\n}",
+            ),
+            (
+                "{\r\n  \"credHelpers\": {\r\n    \"q\": \"x\"\r\n  }\r\n}",
+                "{\r\n  \"credHelpers\": {\r\n    \"q\": \"x\",\r\n    \"r.example\": \"aliyun\"\r\n  }\r\n}",
+            ),
+            (
+                r#"{"credHelpers":{"r.example":"other","q":"x"}}"#,
+                r#"{"credHelpers":{"r.example":"aliyun","q":"x"}}"#,
+            ),
+        ];
+        for (before, after) in cases {
+            assert_eq!(set_host(before), after);
+        }
+    }
+
+    #[test]
+    fn removing_takes_what_setting_gave() {
+        for text in [
+            "{\n  \"auths\": {},\n  \"x\": 1e2\n}\n",
+            r#"{"a":1}"#,
+            "{\n\t\"credHelpers\": {\n\t\t\"q\": \"x\"\n\t},\n\t\"b\": [1,\n 2]\n}",
+        ] {
+            assert_eq!(remove(&set_host(text), "credHelpers", "r.example"), text);
+            assert_eq!(remove(text, "credHelpers", "r.example"), text);
+        }
+        let first = r#"{"credHelpers": {"r.example": "aliyun", "q": "x"}}"#;
+        assert_eq!(remove(first, "credHelpers", "r.example"), r#"{"credHelpers": {"q": "x"}}"#);
+        assert_eq!(remove(&set_host("{}"), "credHelpers", "r.example"), "{}");
+    }
+
+    #[test]
+    fn of_two_entries_the_last_counts_and_both_go() {
+        let text = r#"{"credHelpers":{"r.example":"a","q":"x","r.example":"b"}}"#;
+        let expected = r#"{"credHelpers":{"r.example":"a","q":"x","r.example":"aliyun"}}"#;
+        assert_eq!(set_host(text), expected);
+        assert_eq!(remove(text, "credHelpers", "r.example"), r#"{"credHelpers":{"q":"x"}}"#);
+    }
+
+    #[test]
+    fn strings_that_look_like_structure_are_strings() {
+        let text = r#"{"a\"}{,": "\\\"{", "credHelpers": {"x\\": "}"}}"#;
+        let expected = r#"{"a\"}{,": "\\\"{", "credHelpers": {"x\\": "}","r.example": "aliyun"}}"#;
+        assert_eq!(set_host(text), expected);
+        assert_eq!(remove(expected, "credHelpers", "r.example"), text);
+    }
+}
