@@ -142,6 +142,7 @@ pub struct Rule {
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
     body: Vec<u8>,
     delay: Duration,
+    authorized: bool,
     skip: usize,
     times: usize,
 }
@@ -167,6 +168,7 @@ impl Rule {
             headers: Vec::new(),
             body: Vec::new(),
             delay: Duration::ZERO,
+            authorized: false,
             skip: 0,
             times: usize::MAX,
         }
@@ -254,6 +256,13 @@ impl Rule {
         self
     }
 
+    /// Catches only requests that say who asks.
+    #[must_use]
+    pub fn authorized(mut self) -> Self {
+        self.authorized = true;
+        self
+    }
+
     /// Leaves the first so many fitting requests alone.
     #[must_use]
     pub fn skip(mut self, count: usize) -> Self {
@@ -269,8 +278,11 @@ impl Rule {
     }
 
     /// Whether the rule fits and has not been used up; counts the use.
-    fn takes(&mut self, method: &str, path: &str) -> bool {
-        if !fits_method(&self.method, method) || !fits_path(&self.pattern, path) {
+    fn takes(&mut self, seen: &Seen) -> bool {
+        let fits = fits_method(&self.method, seen.method.as_str())
+            && fits_path(&self.pattern, &seen.path)
+            && (!self.authorized || seen.headers.contains_key("authorization"));
+        if !fits {
             return false;
         }
         if self.skip > 0 {
@@ -303,10 +315,8 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Answer 
             headers: request.headers().clone(),
             status: None,
         };
-        let rule =
-            state.rules.iter_mut().rev().find_map(|rule| {
-                rule.takes(seen.method.as_str(), &seen.path).then(|| rule.clone())
-            });
+        let mut rules = state.rules.iter_mut().rev();
+        let rule = rules.find_map(|rule| rule.takes(&seen).then(|| rule.clone()));
         state.seen.push(seen);
         (rule.unwrap_or_else(Rule::pass), state.upstream.clone(), state.seen.len() - 1)
     };
