@@ -15,6 +15,7 @@
 //! moved into place, and the last one wins.
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
@@ -43,6 +44,11 @@ const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 /// So are unfinished ones, from a run that was killed.
 const UNFINISHED: Duration = Duration::from_secs(24 * 3600);
 const UNFINISHED_PREFIX: &str = ".unfinished-";
+
+thread_local! {
+    /// Where this thread found its last record.
+    static LAST_FOUND: Cell<usize> = const { Cell::new(0) };
+}
 
 /// The digest of a file, with what the file system said when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,17 +91,29 @@ impl Cache {
 
     /// The digest of a file that has not changed.
     pub(super) fn digest(&self, identity: &Identity, size: u64) -> Option<[u8; 32]> {
-        let (mut low, mut high) = (0, self.seen.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.inode(middle)? < identity.inode { low = middle + 1 } else { high = middle }
-        }
-        let record = self.record(low)?;
+        // Files of a directory were mostly created one after the other.
+        let next = LAST_FOUND.get() + 1;
+        let at = match self.inode(next) {
+            Some(inode) if inode == identity.inode => next,
+            _ => self.position(identity.inode)?,
+        };
+        LAST_FOUND.set(at);
+        let record = self.record(at)?;
         if record.identity != *identity || record.size != size {
             return None;
         }
-        self.seen.get(low)?.store(true, Ordering::Relaxed);
+        self.seen.get(at)?.store(true, Ordering::Relaxed);
         Some(record.digest)
+    }
+
+    /// Where the record of an inode is, or would be.
+    fn position(&self, inode: u64) -> Option<usize> {
+        let (mut low, mut high) = (0, self.seen.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.inode(middle)? < inode { low = middle + 1 } else { high = middle }
+        }
+        Some(low)
     }
 
     /// Whether a file that was just read may be recorded.

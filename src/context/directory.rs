@@ -67,6 +67,10 @@ impl Names {
         self.entries.sort_unstable_by_key(|(start, length, _)| slice(bytes, *start, *length));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<FileKind>)> {
         self.entries
             .iter()

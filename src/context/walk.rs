@@ -132,7 +132,6 @@ struct Shared<'a> {
     work: AtomicU64,
     hashed: AtomicU64,
     bytes: AtomicU64,
-    cached: AtomicU64,
     pool: OnceLock<Option<ThreadPool>>,
 }
 
@@ -149,7 +148,6 @@ pub(super) fn walk(walk: &Walk<'_>, selection: &Node) -> Result<Found, Error> {
         work: AtomicU64::new(0),
         hashed: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
-        cached: AtomicU64::new(0),
         pool: OnceLock::new(),
     };
     shared.run(Task {
@@ -164,14 +162,11 @@ pub(super) fn walk(walk: &Walk<'_>, selection: &Node) -> Result<Found, Error> {
     if let Some(error) = into_inner(shared.error) {
         return Err(error);
     }
-    let mut tree = assemble(into_inner(shared.listings), shared.next_id.into_inner());
+    let (mut tree, files) = assemble(into_inner(shared.listings), shared.next_id.into_inner());
     tree.warnings = into_inner(shared.warnings);
     tree.warnings.sort_unstable();
-    tree.statistics = Statistics {
-        hashed: shared.hashed.into_inner(),
-        bytes: shared.bytes.into_inner(),
-        cached: shared.cached.into_inner(),
-    };
+    let (hashed, bytes) = (shared.hashed.into_inner(), shared.bytes.into_inner());
+    tree.statistics = Statistics { hashed, bytes, cached: files.saturating_sub(hashed) };
     Ok(Found { tree, fresh: into_inner(shared.fresh) })
 }
 
@@ -239,8 +234,16 @@ impl<'a> Shared<'a> {
         match self.walk.root.directory(&task.path) {
             Ok(directory) => {
                 let names = self.names(&task, &directory)?;
+                self.work.fetch_add(COST_OF_NAME * names.len() as u64, Ordering::Relaxed);
+                let mut path = task.path.clone();
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                let above = path.len();
                 for (name, kind) in names.iter() {
-                    self.consider(&task, &directory, name, kind, &mut listing, &mut tasks)?;
+                    path.truncate(above);
+                    path.extend_from_slice(name);
+                    self.consider(&task, &directory, &path, kind, &mut listing, &mut tasks)?;
                 }
                 self.read_files(&task.path, &directory, &mut listing)?;
             }
@@ -268,19 +271,18 @@ impl<'a> Shared<'a> {
         Ok(names)
     }
 
-    /// Decides on a name, and puts it down if it is taken.
+    /// Decides on a path, and puts it down if it is taken.
     fn consider(
         &self,
         task: &Task<'a>,
         directory: &Directory,
-        name: &[u8],
+        path: &[u8],
         kind: Option<FileKind>,
         listing: &mut Listing,
         tasks: &mut Vec<Task<'a>>,
     ) -> Result<(), Error> {
-        self.work.fetch_add(COST_OF_NAME, Ordering::Relaxed);
-        let path = super::text::join(&task.path, name);
-        let failed = |error| unreadable(&path, error);
+        let name = file_name(path);
+        let failed = |error| unreadable(path, error);
         let kind = match kind {
             Some(kind) => kind,
             None => match directory.metadata(name) {
@@ -291,13 +293,13 @@ impl<'a> Shared<'a> {
         };
         let node = task.node.and_then(|node| node.children.get(name));
         if kind == FileKind::Directory {
-            return self.consider_directory(task, directory, path, name, node, listing, tasks);
+            return self.consider_directory(task, directory, path, node, listing, tasks);
         }
         let ends_here =
             node.is_some_and(|node| node.everything || node.link || !node.filters.is_empty());
         let taken =
-            task.everything || ends_here || task.filters.iter().any(|active| active.takes(&path));
-        if !taken || self.walk.ignore.excludes_in(&path, task.matched.as_ref()) {
+            task.everything || ends_here || task.filters.iter().any(|active| active.takes(path));
+        if !taken || self.walk.ignore.excludes_in(path, task.matched.as_ref()) {
             return Ok(());
         }
         let (mode, kind) = match kind {
@@ -308,7 +310,7 @@ impl<'a> Shared<'a> {
                 Err(error) => return Err(failed(error)),
             },
             _ => {
-                lock(&self.warnings).push(Warning::Special { path });
+                lock(&self.warnings).push(Warning::Special { path: path.to_vec() });
                 return Ok(());
             }
         };
@@ -316,20 +318,19 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn consider_directory(
         &self,
         task: &Task<'a>,
         directory: &Directory,
-        path: Vec<u8>,
-        name: &[u8],
+        path: &[u8],
         node: Option<&'a Node>,
         listing: &mut Listing,
         tasks: &mut Vec<Task<'a>>,
     ) -> Result<(), Error> {
+        let name = file_name(path);
         let ignore = self.walk.ignore;
-        let (ignored, matched) = ignore.enter(&path, task.matched.as_ref());
-        if ignored && !ignore.may_include_below(&path) {
+        let (ignored, matched) = ignore.enter(path, task.matched.as_ref());
+        if ignored && !ignore.may_include_below(path) {
             return Ok(());
         }
         let everything = task.everything || node.is_some_and(|node| node.everything);
@@ -337,7 +338,7 @@ impl<'a> Shared<'a> {
         let mut filters = Vec::new();
         if !everything {
             for active in &task.filters {
-                let (takes, below) = active.enter(&path);
+                let (takes, below) = active.enter(path);
                 taken |= takes;
                 filters.extend(below);
             }
@@ -359,7 +360,7 @@ impl<'a> Shared<'a> {
                 Ok(found) if self.walk.strict_modes => Mode::exact(found.permissions),
                 Ok(found) => Mode::of_directory(found.permissions),
                 Err(error) if is_gone(&error) => return Ok(()),
-                Err(error) => return Err(unreadable(&path, error)),
+                Err(error) => return Err(unreadable(path, error)),
             }
         } else {
             Mode::EXECUTABLE
@@ -367,7 +368,7 @@ impl<'a> Shared<'a> {
         let id = visited.then(|| self.next_id.fetch_add(1, Ordering::Relaxed) as u32);
         listing.push(name, mode, ItemKind::Directory { listing: id, taken });
         if let Some(id) = id {
-            let matched = Some(matched);
+            let (path, matched) = (path.to_vec(), Some(matched));
             tasks.push(Task { id, path, matched, ignored, everything, filters, node });
         }
         Ok(())
@@ -435,7 +436,6 @@ impl<'a> Shared<'a> {
                 .filter(|_| metadata.kind == FileKind::File)
                 .and_then(|identity| cache.digest(&identity, metadata.size));
             if let Some(digest) = digest {
-                self.cached.fetch_add(1, Ordering::Relaxed);
                 return Ok((metadata, metadata.size, digest));
             }
         }
@@ -455,6 +455,11 @@ impl<'a> Shared<'a> {
         }
         Ok((metadata, size, digest))
     }
+}
+
+/// The last name of a path.
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
 /// An ignored directory need not be readable.
@@ -508,9 +513,9 @@ impl<'a> Active<'a> {
     }
 }
 
-/// Puts the listings together in walk order. A directory that is only there for what is in it stays
-/// only if something is.
-fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> Tree {
+/// Puts the listings together in walk order, and counts the files. A directory that is only there
+/// for what is in it stays only if something is.
+fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> (Tree, u64) {
     let mut by_id: Vec<Option<Listing>> = std::iter::repeat_with(|| None).take(count).collect();
     for (id, listing) in listings {
         if let Some(slot) = by_id.get_mut(id as usize) {
@@ -532,6 +537,7 @@ fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> Tree {
         alive[id] = listing.items.iter().any(|item| item.is_alive(&alive));
     }
 
+    let mut files = 0;
     let mut tree = Tree::with_capacity(entries, bytes);
     let mut open: Vec<(Listing, usize)> =
         by_id[0].take().map(|root| (root, 0)).into_iter().collect();
@@ -545,7 +551,10 @@ fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> Tree {
             continue;
         }
         let (kind, inner) = match &item.kind {
-            ItemKind::File { size, digest } => (Kind::File { size: *size, digest: *digest }, None),
+            ItemKind::File { size, digest } => {
+                files += 1;
+                (Kind::File { size: *size, digest: *digest }, None)
+            }
             ItemKind::Symlink { target } => (Kind::Symlink { target }, None),
             ItemKind::Directory { listing, .. } => (Kind::Directory, *listing),
             ItemKind::Unread | ItemKind::Gone => continue,
@@ -555,7 +564,7 @@ fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> Tree {
             open.push((inner, 0));
         }
     }
-    tree
+    (tree, files)
 }
 
 impl Item {
