@@ -38,6 +38,7 @@ mod git_source;
 mod images;
 mod instruction;
 mod lex;
+mod mark;
 mod mount;
 mod paths;
 mod pin;

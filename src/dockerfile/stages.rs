@@ -376,7 +376,7 @@ pub(super) fn expand(word: &Word, escape: char, scope: &dyn Scope) -> Result<Exp
 }
 
 /// The stage to build.
-fn target(file: &Dockerfile, request: &Request) -> Result<usize, Fault> {
+pub(super) fn target(file: &Dockerfile, request: &Request) -> Result<usize, Fault> {
     let Some(name) = &request.target else { return Ok(file.stages.len() - 1) };
     file.names.last(&name.to_lowercase()).ok_or_else(|| {
         let names: Vec<&str> =

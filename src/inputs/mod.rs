@@ -66,7 +66,8 @@ pub struct Inputs {
 /// One stage of the Dockerfile, in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// Its name, or its number where it has none.
+    /// Its name, or its number where it has none. Not in the key: instructions that use a stage
+    /// name it by its place among these.
     pub name: String,
     /// Its instructions, `FROM` first.
     pub instructions: Vec<Instruction>,

@@ -28,7 +28,7 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
             TagChange::Pushed => "pushed   ",
             TagChange::Local => "named    ",
         };
-        lines.push(format!("  {what} {}", tag.reference));
+        lines.push(format!("  {what} {}", tag.reference.familiar()));
     }
     if let Some(digest) = &report.digest {
         lines.push(format!("  digest    {digest}"));

@@ -72,7 +72,8 @@ impl<W: Write> State<W> {
             Event::StepKnown { step, name } => {
                 self.steps.entry(step).or_default().name = name;
             }
-            Event::StepStarted { step } => self.header(step)?,
+            // Its first line, or its end, is soon enough: many start at once.
+            Event::StepStarted { .. } => {}
             Event::StepCached { step } => self.line(step, "CACHED")?,
             Event::StepFinished { step, took } => {
                 self.flush(step)?;
@@ -98,7 +99,7 @@ impl<W: Write> State<W> {
                 let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
                 writeln!(self.out, "warning: {short}{place}")?;
             }
-            Event::Note { text } => writeln!(self.out, "{text}")?,
+            Event::Note { text } => writeln!(self.out, "{}", text.trim_end())?,
         }
         Ok(())
     }

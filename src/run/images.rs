@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::{Error, World};
 use crate::{
     dockerfile::{BaseImage, Frontend, ImageKey, ImageUse, Role},
-    engine::LocalImage,
+    engine::{self, LocalImage},
     inputs::{Image, ImageIdentity},
     platform::Platform,
     registry::{Digest, ImageConfig, Reference},
@@ -92,11 +92,15 @@ impl<'a> Found<'a> {
         let reference = reference.or_latest();
         match self.ask_registry(&reference, &key.platform, is_base).await {
             Ok(Some(resolved)) => Ok(resolved),
-            answer => match self.ask_engine(key).await {
-                Some(image) => Ok(self.local(key, &image)),
-                None => Err(match answer {
-                    Err(source) => Error::Base { name: key.name.clone(), source: Box::new(source) },
-                    _ => Error::NoBase { name: key.name.clone() },
+            answer => match (self.ask_engine(key).await, answer) {
+                (Ok(Some(image)), _) => Ok(self.local(key, &image)),
+                (_, Err(source)) => {
+                    Err(Error::Base { name: key.name.clone(), source: Box::new(source) })
+                }
+                (Ok(None), _) => Err(Error::NoBase { name: key.name.clone(), engine: "" }),
+                (Err(_), _) => Err(Error::NoBase {
+                    name: key.name.clone(),
+                    engine: "; an engine, which may have it, does not answer",
                 }),
             },
         }
@@ -126,12 +130,11 @@ impl<'a> Found<'a> {
     }
 
     /// The image in the engine's store, where an engine answers and may be asked.
-    async fn ask_engine(&self, key: &ImageKey) -> Option<LocalImage> {
+    async fn ask_engine(&self, key: &ImageKey) -> Result<Option<LocalImage>, engine::Error> {
         if self.request.pull {
-            return None;
+            return Ok(None);
         }
-        let engine = self.world.engine().await.ok()?;
-        engine.inspect(&key.name).await.ok()?
+        self.world.engine().await?.inspect(&key.name).await
     }
 
     fn local(&self, key: &ImageKey, image: &LocalImage) -> Resolved {

@@ -38,7 +38,7 @@ pub enum Error {
     /// The Dockerfile is wrong.
     #[error("{0}")]
     Dockerfile(dockerfile::Error),
-    /// An image of the Dockerfile has two digests.
+    /// A place in the Dockerfile that cannot be pinned.
     #[error(transparent)]
     Pin(#[from] dockerfile::PinConflict),
     /// The ignore file is wrong.
@@ -70,12 +70,14 @@ pub enum Error {
     },
     /// A base image is nowhere.
     #[error(
-        "the Dockerfile uses the image `{name}`, which is neither in its registry nor in the \
-         engine's store; check the name and the tag"
+        "the Dockerfile uses the image `{name}`, which is not in its registry; check the name and \
+         the tag{engine}"
     )]
     NoBase {
         /// Its name.
         name: String,
+        /// What there is to say of the engine's store.
+        engine: &'static str,
     },
     /// The registry.
     #[error(transparent)]

@@ -28,7 +28,8 @@ pub struct Prepared {
     pub not_skippable: Option<String>,
     /// What a person should know of how the key came about.
     pub warnings: Vec<String>,
-    /// The Dockerfile to serve: bases pinned to the digests in the key.
+    /// The Dockerfile to serve: bases pinned to the digests in the key and, where that can be had,
+    /// the key in the last instruction of the target.
     pub dockerfile: Vec<u8>,
     /// The directories of the contexts; the main one under the empty name.
     pub roots: BTreeMap<String, PathBuf>,
@@ -115,6 +116,10 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         images,
     };
     let key = inputs.key();
+    let dockerfile = match &parsed {
+        Parsed::Known(_) => marked(dockerfile, &asked, key).map_err(|e| named(e, request))?,
+        Parsed::Unknown(_) => dockerfile,
+    };
     world.reporter.detail(|| {
         format!("key {key} of {} entries in {:.1?}", inputs.entries(), started.elapsed())
     });
@@ -180,6 +185,17 @@ fn unknown(text: &[u8]) -> Slice {
     };
     let all = dockerfile::ContextRead { context: None, line: 1, kind: ReadKind::All };
     Slice { stages: vec![stage], reads: vec![all], ..Slice::default() }
+}
+
+/// The Dockerfile with the key in its last instruction, so that the image can be told from images
+/// that are built on top of it and inherit its labels.
+fn marked(
+    text: Vec<u8>,
+    asked: &dockerfile::Request,
+    key: Key,
+) -> Result<Vec<u8>, dockerfile::Error> {
+    let mark = format!("LABEL {}={key}", Key::LABEL);
+    Ok(dockerfile::parse(&text)?.marked(asked, &mark)?.unwrap_or(text))
 }
 
 fn named(error: dockerfile::Error, request: &Request) -> Error {
