@@ -52,9 +52,13 @@ impl Answer {
     /// The error that this answer is, when it is no success.
     pub(super) fn refusal(&self, who: &Who) -> Error {
         let Place { action, host } = self.place.clone();
-        let (message, who, status) = (message(&self.body), who.clone(), self.status.as_u16());
+        let (who, status) = (who.clone(), self.status.as_u16());
+        let Said { message, codes } = Said::read(&self.body);
         let retry_after = self.header(RETRY_AFTER).and_then(retry_after);
         match status {
+            400 | 404 if codes.iter().any(|code| code == "MANIFEST_BLOB_UNKNOWN") => {
+                Error::BlobMissing { action, host, message }
+            }
             401 => Error::Unauthorized { action, host, who, message },
             403 => Error::Denied { action, host, who, message },
             404 => Error::NotFound { action, host, message },
@@ -75,36 +79,57 @@ fn retry_after(text: &str) -> Option<Duration> {
     Some(date.duration_since(jiff::Timestamp::now()).try_into().unwrap_or_default())
 }
 
-/// What an error's document says, on one line, bounded and without control characters.
-fn message(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Document {
-        #[serde(default)]
-        errors: Vec<Entry>,
-        message: Option<String>,
-        details: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Entry {
-        code: Option<String>,
-        message: Option<String>,
-    }
-    let said = match serde_json::from_slice::<Document>(body) {
-        Ok(document) => {
-            let entries = document.errors.into_iter().take(3);
-            let entries = entries.filter_map(|e| e.message.filter(|m| !m.is_empty()).or(e.code));
-            let text = entries.collect::<Vec<_>>().join("; ");
-            if text.is_empty() {
-                document.message.or(document.details).unwrap_or_default()
-            } else {
-                text
+/// What an error's document says.
+#[derive(Debug, Default)]
+struct Said {
+    /// In words: one line, bounded and without control characters.
+    message: String,
+    /// In the specification's codes.
+    codes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default)]
+    errors: Vec<Entry>,
+    message: Option<String>,
+    details: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl Said {
+    fn read(body: &[u8]) -> Self {
+        let document = match serde_json::from_slice::<Document>(body) {
+            Ok(document) => document,
+            // A page for browsers says nothing worth repeating.
+            Err(_) if body.trim_ascii_start().starts_with(b"<") => return Self::default(),
+            Err(_) => {
+                let message = one_line(&String::from_utf8_lossy(body));
+                return Self { message, codes: Vec::new() };
             }
-        }
-        // A page for browsers says nothing worth repeating.
-        Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    };
-    let words = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+        };
+        let words = |entry: &Entry| {
+            let message = entry.message.clone().filter(|message| !message.is_empty());
+            message.or_else(|| entry.code.clone())
+        };
+        let words: Vec<_> = document.errors.iter().take(3).filter_map(words).collect();
+        let message = if words.is_empty() {
+            document.message.or(document.details).unwrap_or_default()
+        } else {
+            words.join("; ")
+        };
+        let codes = document.errors.into_iter().filter_map(|entry| entry.code).collect();
+        Self { message: one_line(&message), codes }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let words = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let line: String = words.take(LONGEST_MESSAGE).collect();
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -134,9 +159,10 @@ mod tests {
             ("", ""),
             ("[1]", "[1]"),
         ] {
-            assert_eq!(message(body.as_bytes()), says, "{body}");
+            assert_eq!(Said::read(body.as_bytes()).message, says, "{body}");
         }
-        assert_eq!(message("x".repeat(1000).as_bytes()).len(), LONGEST_MESSAGE);
+        let long = Said::read("x".repeat(1000).as_bytes());
+        assert_eq!(long.message.len(), LONGEST_MESSAGE);
     }
 
     #[test]

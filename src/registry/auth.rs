@@ -299,7 +299,8 @@ impl Service {
         };
         let document: TokenDocument = serde_json::from_slice(&answer.body)
             .map_err(|_| place.protocol("answered something that is no token"))?;
-        let life = document.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
+        let life = document.expires_in.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)));
+        let life = life.transpose().ok().flatten().unwrap_or(DEFAULT_LIFE);
         let token = document.token.or(document.access_token).filter(|token| !token.is_empty());
         let header = token
             .and_then(|token| HeaderValue::try_from(format!("Bearer {}", token.expose())).ok())
@@ -373,7 +374,7 @@ struct TokenDocument {
     token: Option<Secret>,
     #[serde(default, deserialize_with = "answer::secret")]
     access_token: Option<Secret>,
-    expires_in: Option<u64>,
+    expires_in: Option<f64>,
 }
 
 fn who(login: Option<&Login>) -> Who {

@@ -86,7 +86,7 @@ impl Client {
         Ok(manifest.digest.clone())
     }
 
-    /// Copies everything that a manifest names.
+    /// Copies everything that a manifest names, unless the manifest is there: then so is the rest.
     async fn copy_parts(
         &self,
         from: &Repository,
@@ -94,6 +94,9 @@ impl Client {
         to: &Repository,
         depth: usize,
     ) -> Result<(), Error> {
+        if self.resolve(&to.pinned(manifest.digest.clone())).await?.is_some() {
+            return Ok(());
+        }
         match manifest.view() {
             View::Image(image) => {
                 let mut blobs: Vec<&Descriptor> = Vec::with_capacity(image.layers.len() + 1);

@@ -161,6 +161,17 @@ pub enum Error {
         /// What the server said.
         message: String,
     },
+    /// A manifest that names content which the registry does not have. It may have it in a moment:
+    /// storage that several pipelines write to at once is seen half-written now and then.
+    #[error("cannot {action}: {host} does not have a blob that it names{}", said(message))]
+    BlobMissing {
+        /// What was to be done, to what.
+        action: String,
+        /// The host.
+        host: String,
+        /// What the server said.
+        message: String,
+    },
     /// 5xx, again and again.
     #[error("cannot {action}: {host} has trouble of its own (status {status}){}", said(message))]
     Server {
@@ -238,6 +249,7 @@ impl Error {
                 | Self::Broken { .. }
                 | Self::Timeout { .. }
                 | Self::RateLimited { .. }
+                | Self::BlobMissing { .. }
                 | Self::Server { .. }
         )
     }

@@ -114,19 +114,24 @@ impl Transport {
         Self { config, counters: Arc::default(), clients: Mutex::default() }
     }
 
-    /// How the server at `url` has to prove who it is.
+    /// How the server at `url` has to prove who it is. Docker would not look at the certificates
+    /// for a loopback host; we do where somebody has put them.
     pub(super) fn trust(&self, url: &Url) -> Trust {
         let (host, authority) = (url.host_str().unwrap_or_default(), authority(url));
         let named = |entry: &String| {
             entry.eq_ignore_ascii_case(&authority) || entry.eq_ignore_ascii_case(host)
         };
-        if is_loopback(url) || self.config.insecure.iter().any(named) {
+        if self.config.insecure.iter().any(named) {
             return Trust::Nothing;
         }
         let directory = if cfg!(windows) { authority.replace(':', "") } else { authority };
         let directories = self.config.certificates.iter().map(|parent| parent.join(&directory));
         let directories: Vec<_> = directories.filter(|directory| directory.is_dir()).collect();
-        if directories.is_empty() { Trust::System } else { Trust::Files(directories) }
+        match directories.is_empty() {
+            false => Trust::Files(directories),
+            true if is_loopback(url) => Trust::Nothing,
+            true => Trust::System,
+        }
     }
 
     /// Sends a request once and waits for the head of the answer.
@@ -394,7 +399,7 @@ fn explain_tls(error: &rustls::Error, url: &Url) -> (String, String) {
         )
     };
     match error {
-        Tls::InvalidCertificate(Bad::UnknownIssuer) => {
+        Tls::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
             ("its certificate is of an authority that is not trusted here".to_owned(), trust())
         }
         Tls::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => (
