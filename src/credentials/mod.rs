@@ -137,16 +137,16 @@ impl Credentials {
         if let Some(login) = variable.as_ref().and_then(|config| config.auth(host)) {
             return Ok(Some(login));
         }
-        if let Some(login) = self.from_helper(file, host)? {
+        if let Some(login) = self.ask_helper(file, host)? {
             return Ok(Some(login));
         }
         if let Some(login) = file.auth(host) {
             return Ok(Some(login));
         }
-        self.from_library(host)
+        self.ask_library(host)
     }
 
-    fn from_helper(&self, config: &DockerConfig, host: &str) -> Result<Option<Login>, Error> {
+    fn ask_helper(&self, config: &DockerConfig, host: &str) -> Result<Option<Login>, Error> {
         let Some((helper, setting)) = config.helper(host) else { return Ok(None) };
         let login = helper::get(helper, &server_url(host), &self.environment, HELPER_DEADLINE)?;
         Ok(login.map(|found| Login {
@@ -160,7 +160,7 @@ impl Credentials {
 
     /// `docker-credential-aliyun` without its program. It answers for ACR's hosts and for the host
     /// of `REGISTRY_URL`.
-    fn from_library(&self, host: &str) -> Result<Option<Login>, Error> {
+    fn ask_library(&self, host: &str) -> Result<Option<Login>, Error> {
         let found = credential_for(&server_url(host), &self.environment);
         let found = found.map_err(|source| Error::Library { host: host.to_owned(), source })?;
         Ok(found.map(|credential| Login {

@@ -1,5 +1,7 @@
 //! Every way a login can come, with real programs for helpers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{fs, path::Path, process::Command};
 
 use docker_credential_aliyun::Environment;

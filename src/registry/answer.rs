@@ -52,7 +52,7 @@ impl Answer {
     /// The error that this answer is, when it is no success.
     pub(super) fn refusal(&self, who: &Who) -> Error {
         let Place { action, host } = self.place.clone();
-        let (who, status) = (who.clone(), self.status.as_u16());
+        let (who, status) = (Box::new(who.clone()), self.status.as_u16());
         let Said { message, codes } = Said::read(&self.body);
         let retry_after = self.header(RETRY_AFTER).and_then(retry_after);
         match status {

@@ -176,7 +176,7 @@ impl Auth {
     /// Basic authentication, or nothing where there is no login.
     async fn basic(&self, state: &mut State) -> Result<Authorization, Error> {
         let login = self.login(state).await?;
-        let header = login.as_ref().and_then(|login| basic(login));
+        let header = login.as_ref().and_then(basic);
         Ok(Authorization { header, who: who(login.as_ref()), token: None })
     }
 

@@ -122,9 +122,7 @@ impl Client {
         let digest = verified(reference, &answer)?;
         let content_type = answer.header(CONTENT_TYPE).unwrap_or_default().to_owned();
         let manifest = Manifest::with_digest(&content_type, answer.body, digest);
-        manifest
-            .map(Some)
-            .map_err(|source| Error::Manifest { reference: reference.clone(), source })
+        manifest.map(Some).map_err(|source| Error::manifest(reference, source))
     }
 
     /// The digest that a reference means now. `None` when the registry has none of that name.
@@ -240,10 +238,8 @@ impl Client {
         config: &Descriptor,
     ) -> Result<ImageConfig, Error> {
         let bytes = self.blob(repository, config, LARGEST_CONFIG).await?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::Manifest {
-            reference: repository.pinned(manifest.digest.clone()),
-            source: error.into(),
-        })
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::manifest(&repository.pinned(manifest.digest.clone()), error))
     }
 
     /// All tags of a repository; none when the registry does not know it.

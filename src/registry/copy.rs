@@ -111,10 +111,10 @@ impl Client {
                 let copies = stream::iter(copies).buffer_unordered(BLOBS_AT_ONCE);
                 copies.try_for_each(|_| ready(Ok(()))).await
             }
-            View::Index(_) if depth == 0 => Err(Error::Manifest {
-                reference: from.pinned(manifest.digest.clone()),
-                source: InvalidManifest::TooDeep,
-            }),
+            View::Index(_) if depth == 0 => {
+                let reference = from.pinned(manifest.digest.clone());
+                Err(Error::manifest(&reference, InvalidManifest::TooDeep))
+            }
             View::Index(index) => {
                 // One after the other: their layers overlap, and come in parallel anyway.
                 for descriptor in &index.manifests {

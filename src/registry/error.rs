@@ -62,16 +62,14 @@ pub enum Error {
         reason: String,
     },
     /// No TLS.
-    #[error("cannot {action}: no TLS connection with {host}: {reason}; {advice}")]
+    #[error("cannot {action}: no TLS connection with {host}: {reason}")]
     Tls {
         /// What was to be done, to what.
         action: String,
         /// The host.
         host: String,
-        /// What is wrong with it.
+        /// What is wrong with it, and what to do about it.
         reason: String,
-        /// What to do about it.
-        advice: String,
     },
     /// The certificates for a host could not be read.
     #[error("cannot read the certificates for {host} in {path}: {reason}")]
@@ -113,7 +111,7 @@ pub enum Error {
         /// The host.
         host: String,
         /// As whom it was asked.
-        who: Who,
+        who: Box<Who>,
         /// What the server said.
         message: String,
     },
@@ -125,7 +123,7 @@ pub enum Error {
         /// The host.
         host: String,
         /// As whom it was asked.
-        who: Who,
+        who: Box<Who>,
         /// What the server said.
         message: String,
     },
@@ -197,12 +195,12 @@ pub enum Error {
         what: String,
     },
     /// A manifest that is none.
-    #[error("cannot use {reference}: {source}")]
+    #[error("cannot use {image}: {source}")]
     Manifest {
         /// Which one.
-        reference: Reference,
+        image: String,
         /// What is wrong with it.
-        source: InvalidManifest,
+        source: Box<InvalidManifest>,
     },
     /// An image that does not exist for the platform asked for.
     #[error("{image} has no image for {platform}; it has {}", listed(available))]
@@ -225,6 +223,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(super) fn manifest(reference: &Reference, source: impl Into<InvalidManifest>) -> Self {
+        Self::Manifest { image: reference.familiar(), source: Box::new(source.into()) }
+    }
+
     /// Whether the registry refuses by whom, so that another login could help.
     #[must_use]
     pub fn is_access(&self) -> bool {

@@ -206,7 +206,7 @@ fn suits(candidate: &Platform, wanted: &Platform) -> Option<u32> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum View {
     /// One image, or an artifact.
-    Image(ImageManifest),
+    Image(Box<ImageManifest>),
     /// Several images.
     Index(Index),
 }

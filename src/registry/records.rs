@@ -19,7 +19,7 @@ use super::{
     client::Client,
     digest::Digest,
     error::Error,
-    manifest::{Descriptor, Manifest, media_type},
+    manifest::{Descriptor, InvalidManifest, Manifest, media_type},
     reference::{Repository, Tag},
 };
 
@@ -92,10 +92,8 @@ impl Client {
         let Some(tag) = record_tag(key) else { return Ok(None) };
         let reference = repository.tagged(tag);
         let Some(manifest) = self.manifest(&reference).await? else { return Ok(None) };
-        let invalid = |what: &str| Error::Manifest {
-            reference: reference.clone(),
-            source: super::manifest::InvalidManifest::NoRecord(what.to_owned()),
-        };
+        let invalid =
+            |what: &str| Error::manifest(&reference, InvalidManifest::NoRecord(what.to_owned()));
         let image = manifest.image().ok_or_else(|| invalid("it is an index"))?;
         let [layer] = image.layers.as_slice() else { return Err(invalid("it has not one layer")) };
         let plain = manifest.media_type == media_type::DOCKER_MANIFEST;
@@ -130,9 +128,8 @@ impl Client {
             manifest(form.manifest_type, &config, &layer, form.notes).map_err(|error| {
                 Error::Source { repository: repository.clone(), source: error.into() }
             })?;
-        let manifest = Manifest::parse(form.manifest_type, manifest.into()).map_err(|source| {
-            Error::Manifest { reference: repository.tagged(tag.clone()), source }
-        })?;
+        let manifest = Manifest::parse(form.manifest_type, manifest.into())
+            .map_err(|source| Error::manifest(&repository.tagged(tag.clone()), source))?;
         self.put_manifest(repository, &tag.clone().into(), &manifest).await
     }
 }

@@ -101,11 +101,14 @@ pub(super) enum Trust {
     Nothing,
 }
 
+type LazyClient = Arc<OnceCell<reqwest::Client>>;
+
 /// The connections, and what they need.
 pub(super) struct Transport {
     pub(super) config: Config,
     pub(super) counters: Arc<Counters>,
-    clients: Mutex<HashMap<(Trust, bool), Arc<OnceCell<reqwest::Client>>>>,
+    /// By the proof that a server has to give, and whether proxies are passed by.
+    clients: Mutex<HashMap<(Trust, bool), LazyClient>>,
 }
 
 impl Transport {
@@ -372,8 +375,7 @@ impl Place {
     fn failed(&self, error: &reqwest::Error, url: &Url, timeouts: Timeouts) -> Error {
         let Self { action, host } = self.clone();
         if let Some(tls) = find::<rustls::Error>(error) {
-            let (reason, advice) = explain_tls(tls, url);
-            return Error::Tls { action, host, reason, advice };
+            return Error::Tls { action, host, reason: explain_tls(tls, url) };
         }
         if chain(error).any(|cause| cause.to_string() == "dns error") {
             return Error::UnknownHost { action, host };
@@ -390,31 +392,31 @@ impl Place {
     }
 }
 
-fn explain_tls(error: &rustls::Error, url: &Url) -> (String, String) {
+/// What is wrong with the other side's TLS, and what to do about it.
+fn explain_tls(error: &rustls::Error, url: &Url) -> String {
     use rustls::{CertificateError as Bad, Error as Tls};
     let host = authority(url);
-    let trust = || {
-        format!(
-            "name the file of its authority in SSL_CERT_FILE, or put it at /etc/docker/certs.d/{host}/ca.crt, or pass --insecure-registry {host}"
-        )
-    };
     match error {
-        Tls::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
-            ("its certificate is of an authority that is not trusted here".to_owned(), trust())
+        Tls::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            "its certificate has expired; check this machine's clock, or have it renewed".to_owned()
         }
-        Tls::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => (
-            "its certificate has expired".to_owned(),
-            "check this machine's clock, or have the certificate renewed".to_owned(),
+        Tls::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "its certificate is for another name; use the name that it is for".to_owned()
+        }
+        Tls::InvalidMessage(_) => format!(
+            "it does not speak TLS; if it speaks plain HTTP, pass --insecure-registry {host}"
         ),
-        Tls::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => (
-            "its certificate is for another name".to_owned(),
-            "use the name that the certificate is for".to_owned(),
-        ),
-        Tls::InvalidMessage(_) => (
-            "it does not speak TLS".to_owned(),
-            format!("if it speaks plain HTTP, pass --insecure-registry {host}"),
-        ),
-        other => (other.to_string(), trust()),
+        other => {
+            let reason = match other {
+                Tls::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+                    "its certificate is of an authority that is not trusted here".to_owned()
+                }
+                other => other.to_string(),
+            };
+            format!(
+                "{reason}; name the file of its authority in SSL_CERT_FILE, or put it at /etc/docker/certs.d/{host}/ca.crt, or pass --insecure-registry {host}"
+            )
+        }
     }
 }
 

@@ -117,10 +117,7 @@ async fn every_case(cases: Vec<Case>, check: impl AsyncFn(&Case, Step, &Front, &
             let (method, pattern) = step.requests();
             front.on(method, pattern, case.rule.clone());
             let check = &check;
-            runs.push(async move {
-                println!("--- {} at {step:?}, front {}", case.fault, front.host());
-                check(case, *step, &front, &path).await;
-            });
+            runs.push(async move { check(case, *step, &front, &path).await });
         }
     }
     join_all(runs).await;
