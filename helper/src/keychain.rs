@@ -87,7 +87,7 @@ impl Keychain for SystemKeychain {
 /// Kept, a token would shadow its successors for ever, and a CI variable would outlive its job.
 fn is_echo(environment: &Environment, host: &Host, username: &str, secret: &Secret) -> bool {
     TOKEN_USERS.contains(&username)
-        || sources::identity::is_own_token(environment, host, secret)
+        || sources::identity::is_own_token(environment, host, username, secret)
         || sources::variables::Variables::new(environment)
             .get(host)
             .is_ok_and(|found| found.is_some_and(|c| c.username == username && c.secret == *secret))

@@ -95,16 +95,14 @@ impl TokenCache {
         Slot { cache: self, name: format!("{}-{identity}", self.prefix(host)) }
     }
 
-    /// Whether this secret is the token of any identity for the host.
-    #[must_use]
-    pub fn holds(&self, host: &Host, secret: &Secret) -> bool {
+    /// The tokens of all identities for the host, those that have ended included.
+    pub fn tokens_of(&self, host: &Host) -> impl Iterator<Item = AuthorizationToken> {
         let prefix = self.prefix(host);
-        let names = fs::read_dir(self.tokens()).into_iter().flatten().flatten();
-        names
+        let files = fs::read_dir(self.tokens()).into_iter().flatten().flatten();
+        files
             .filter_map(|file| file.file_name().into_string().ok())
-            .filter(|name| name.starts_with(&prefix))
-            .filter_map(|name| Slot { cache: self, name }.read())
-            .any(|entry| entry.token.token == *secret)
+            .filter(move |name| name.starts_with(&prefix))
+            .filter_map(|name| Some(Slot { cache: self, name }.read()?.token))
     }
 
     fn prefix(&self, host: &Host) -> String {

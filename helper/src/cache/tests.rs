@@ -98,13 +98,21 @@ fn hosts_and_identities_have_their_own_tokens() {
 }
 
 #[test]
-fn our_own_token_is_known_again_for_its_host_only() {
+fn the_tokens_of_a_host_are_found_again() {
     let machine = machine();
-    get(&machine.cache.slot(&host(), &"identity"), 0, Ok(token("mine", at(60)))).0.unwrap();
-    let holds = |host: &Host, text: &str| machine.cache.holds(host, &Secret::new(text.to_owned()));
-    assert!(holds(&host(), "mine"));
-    assert!(!holds(&host(), "other"));
-    assert!(!holds(&Host::parse("registry.cn-beijing.aliyuncs.com").unwrap(), "mine"));
+    for identity in ["identity", "another"] {
+        let token = token(identity, at(60));
+        get(&machine.cache.slot(&host(), &identity), 0, Ok(token)).0.unwrap();
+    }
+    let tokens = |host: &Host| {
+        let mut texts: Vec<_> =
+            machine.cache.tokens_of(host).map(|token| token.token.expose().to_owned()).collect();
+        texts.sort();
+        texts
+    };
+    assert_eq!(tokens(&host()), ["another", "identity"]);
+    let other = Host::parse("registry.cn-beijing.aliyuncs.com").unwrap();
+    assert!(tokens(&other).is_empty());
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub const METADATA_ENDPOINT: &str = "DOCKER_CREDENTIAL_ALIYUN_METADATA_ENDPOINT"
 #[derive(Debug)]
 pub struct TokenExchange<'a> {
     environment: &'a Environment,
+    now: fn() -> Timestamp,
 }
 
 /// Why there is no token although there is an identity for the host.
@@ -97,7 +98,13 @@ impl<'a> TokenExchange<'a> {
     /// Reads nothing yet.
     #[must_use]
     pub fn new(environment: &'a Environment) -> Self {
-        Self { environment }
+        Self { environment, now: Timestamp::now }
+    }
+
+    /// The same by another clock, which tells what the cache takes for the time.
+    #[must_use]
+    pub fn with_clock(self, now: fn() -> Timestamp) -> Self {
+        Self { now, ..self }
     }
 
     /// A login for the host; `None` if it is not one of Container Registry's or there is no
@@ -117,7 +124,7 @@ impl<'a> TokenExchange<'a> {
         let cache = TokenCache::open(self.environment);
         let slot = cache.as_ref().map(|cache| cache.slot(host, &found.identity));
         let deadline = Deadline::after(TIME_LIMIT);
-        let token = cache::get_or_fetch(slot.as_ref(), deadline, Timestamp::now, |deadline| {
+        let token = cache::get_or_fetch(slot.as_ref(), deadline, self.now, |deadline| {
             self.exchange(host, accounts.find(host), &found, deadline)
         })?;
         Ok(token.map(|token| Credential {
@@ -214,12 +221,27 @@ impl Source for TokenExchange<'_> {
 /// it has used it. Stored, it would stand before every fresh one and fail an hour later.
 ///
 /// It is ours if the cache holds it for the host, or if it has the form of such tokens: base64 of a
-/// JSON object with its time, a colon, a signature in hex.
+/// JSON object with its time, a colon, a signature in hex. A registry may also have given an
+/// identity token for it, which Docker then hands back under the user name `<token>`.
 #[must_use]
-pub fn is_own_token(environment: &Environment, host: &Host, secret: &Secret) -> bool {
+pub fn is_own_token(
+    environment: &Environment,
+    host: &Host,
+    username: &str,
+    secret: &Secret,
+) -> bool {
+    let now = Timestamp::now();
+    let is_ours = |token: &AuthorizationToken| {
+        token.token == *secret || (username == IDENTITY_TOKEN && token.expires_at > now)
+    };
     has_token_form(secret.expose())
-        || TokenCache::open_existing(environment).is_some_and(|cache| cache.holds(host, secret))
+        || TokenCache::open_existing(environment)
+            .is_some_and(|cache| cache.tokens_of(host).any(|token| is_ours(&token)))
 }
+
+/// The user name that says that the secret is an identity token (docker/cli:
+/// `cli/config/credentials/native_store.go`).
+const IDENTITY_TOKEN: &str = "<token>";
 
 fn has_token_form(text: &str) -> bool {
     let Some((body, signature)) = text.split_once(':') else { return false };
