@@ -1,6 +1,11 @@
 //! What is to be built, and why it could not be.
 
-use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use docker_credential_aliyun::secret::Secret;
 
@@ -48,6 +53,9 @@ pub struct BuildRequest {
     pub secrets: BTreeMap<String, SecretSource>,
     /// The agents that `RUN --mount=type=ssh` may use: the socket, by its id.
     pub ssh: BTreeMap<String, PathBuf>,
+    /// The hosts of the registries that the bases are in. An engine without BuildKit has to be
+    /// told the logins beforehand.
+    pub registries: BTreeSet<String>,
     /// Who knows the logins for the registries of the bases.
     pub logins: Arc<dyn Logins>,
     /// The latest time that a file may have, in seconds since 1970.
@@ -78,6 +86,7 @@ impl BuildRequest {
             ulimits: Vec::new(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
+            registries: BTreeSet::new(),
             logins,
             source_date_epoch: None,
             needs_buildkit: Vec::new(),
@@ -237,5 +246,19 @@ impl fmt::Display for Failed<'_> {
             Self(step, Some(code), _) => write!(f, "step `{step}` failed with exit code {code}"),
             Self(step, None, message) => write!(f, "step `{step}` failed: {message}"),
         }
+    }
+}
+
+/// The first reason of ours for which a build has to fail. An engine passes on its text at best.
+#[derive(Clone, Default)]
+pub(super) struct Fault(Arc<Mutex<Option<BuildError>>>);
+
+impl Fault {
+    pub(super) fn set(&self, error: BuildError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    pub(super) fn take(&self) -> Option<BuildError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

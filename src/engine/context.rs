@@ -21,6 +21,7 @@
 //! while it is sent.
 
 use std::{
+    borrow::Cow,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -44,12 +45,13 @@ impl Context {
         self.tree.entry(index)
     }
 
-    /// When an entry was modified last, in whole seconds; not before 1970.
-    pub(super) fn seconds(&self, entry: &Entry<'_>) -> io::Result<i64> {
+    /// When an entry was modified last, in whole seconds: not before 1970, nor after `latest`.
+    pub(super) fn seconds(&self, entry: &Entry<'_>, latest: Option<i64>) -> io::Result<i64> {
         let path = self.root.join(native(entry.path));
         let modified = std::fs::symlink_metadata(path)?.modified()?;
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(i64::try_from(since.as_secs()).unwrap_or(0))
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
+        Ok(latest.map_or(seconds, |latest| seconds.min(latest)))
     }
 
     /// Opens a file; what it gives is verified, and the end of it is an error if it was not what
@@ -60,16 +62,14 @@ impl Context {
 }
 
 /// A path of an entry as this system writes it.
-#[cfg(unix)]
-pub(super) fn native(path: &[u8]) -> &Path {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(path))
-}
-
-/// A path of an entry as this system writes it.
-#[cfg(not(unix))]
-pub(super) fn native(path: &[u8]) -> PathBuf {
-    String::from_utf8_lossy(path).into_owned().into()
+pub(super) fn native(path: &[u8]) -> Cow<'_, Path> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        Path::new(std::ffi::OsStr::from_bytes(path)).into()
+    }
+    #[cfg(not(unix))]
+    PathBuf::from(String::from_utf8_lossy(path).into_owned()).into()
 }
 
 /// The nanoseconds that stand for what an entry holds.

@@ -33,6 +33,7 @@ mod error;
 mod history;
 mod http;
 mod images;
+mod log;
 mod progress;
 
 pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};
@@ -126,6 +127,13 @@ impl Engine {
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// The same engine, with the classic builder even if it has BuildKit.
+    #[must_use]
+    pub fn without_buildkit(mut self) -> Self {
+        self.capabilities.buildkit = false;
+        self
     }
 
     /// Where it is.

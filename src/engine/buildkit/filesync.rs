@@ -21,14 +21,11 @@ use hyper::body::Incoming;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{
-    Fault,
-    grpc::{self, Answer, Code, Messages, Status},
-};
+use super::grpc::{self, Answer, Code, Messages, Status};
 use crate::{
     context::{Entry, Kind},
     engine::{
-        build::BuildError,
+        build::{BuildError, Fault},
         context::{Context, fingerprint, nanoseconds, native},
     },
 };
@@ -270,7 +267,7 @@ impl Directory {
 }
 
 fn path_of(entry: &Entry<'_>) -> std::path::PathBuf {
-    native(entry.path).to_owned()
+    native(entry.path).into_owned()
 }
 
 fn stat(files: &Context, entry: &Entry<'_>, latest: Option<i64>) -> Result<Stat, BuildError> {
@@ -280,8 +277,8 @@ fn stat(files: &Context, entry: &Entry<'_>, latest: Option<i64>) -> Result<Stat,
             why: "BuildKit's protocol carries Unicode names only: rename it or ignore it".into(),
         })
     };
-    let seconds = files.seconds(entry).map_err(|e| BuildError::unreadable(path_of(entry), e))?;
-    let seconds = latest.map_or(seconds, |latest| seconds.min(latest));
+    let seconds =
+        files.seconds(entry, latest).map_err(|e| BuildError::unreadable(path_of(entry), e))?;
     let bits = entry.permissions();
     let special = [
         (0o4000, go_mode::SET_USER_ID),

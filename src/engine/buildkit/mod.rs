@@ -11,10 +11,7 @@ mod grpc;
 mod session;
 mod trace;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bytes::Bytes;
@@ -29,7 +26,7 @@ use self::{
     trace::Trace,
 };
 use super::{
-    build::{BuildError, BuildRequest},
+    build::{BuildError, BuildRequest, Fault},
     error::Error,
     http::{Http, Message, empty, query},
     images::ImageId,
@@ -40,20 +37,6 @@ use super::{
 const ACTION: &str = "build the image";
 /// The name under which the Dockerfile is served. What people see is in the request.
 const DOCKERFILE: &str = "Dockerfile";
-
-/// The first reason of ours for which a build has to fail: BuildKit only passes on its text.
-#[derive(Clone, Default)]
-struct Fault(Arc<Mutex<Option<BuildError>>>);
-
-impl Fault {
-    fn set(&self, error: BuildError) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-    }
-
-    fn take(&self) -> Option<BuildError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
 
 /// Builds an image.
 pub(super) async fn build(

@@ -20,14 +20,14 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use super::{
-    Fault, agents,
+    agents,
     filesync::{self, Directories},
     grpc::{self, Answer, Code, Status},
 };
 use crate::{
     credentials::Logins,
     engine::{
-        build::{BuildError, SecretSource},
+        build::{BuildError, Fault, SecretSource},
         error::Error,
         http::{Http, accepted, empty},
     },

@@ -13,11 +13,9 @@ use bollard_buildkit_proto::{
 use crate::engine::{
     build::BuildError,
     error::Error,
+    log::Log,
     progress::{Amount, Event, Progress, StepId, Stream},
 };
-
-/// So much of what a step wrote is kept for the error, should it fail.
-const KEPT_LOG: usize = 1 << 20;
 
 /// What is known of a build under way.
 #[derive(Default)]
@@ -214,29 +212,6 @@ fn of_warning(warning: VertexWarning) -> Event {
     }
 }
 
-/// What a step wrote: the end of it, if it is much.
-#[derive(Default)]
-struct Log {
-    bytes: Vec<u8>,
-    cut: bool,
-}
-
-impl Log {
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-        // Moving is rare: only when twice as much is there as is kept.
-        if self.bytes.len() > 2 * KEPT_LOG {
-            self.bytes.drain(..self.bytes.len() - KEPT_LOG);
-            self.cut = true;
-        }
-    }
-
-    fn text(self) -> String {
-        let text = String::from_utf8_lossy(&self.bytes);
-        if self.cut { format!("[earlier output left out]\n{text}") } else { text.into_owned() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -351,16 +326,5 @@ mod tests {
         );
         assert_eq!(error.to_string(), "dockerfile parse error line 2: unknown instruction: FORM");
         assert!(error.is_of_the_build());
-    }
-
-    #[test]
-    fn the_log_of_a_talkative_step_keeps_its_end() {
-        let mut log = Log::default();
-        for _ in 0..40 {
-            log.push(&[b'x'; KEPT_LOG / 8]);
-        }
-        log.push(b"the end\n");
-        let text = log.text();
-        assert!(text.ends_with("the end\n") && text.len() <= 2 * KEPT_LOG + 64);
     }
 }

@@ -1,0 +1,141 @@
+//! What only BuildKit can do, or does its own way.
+
+use smartbuild::engine::{BuildError, SecretSource};
+use smartbuild_test_rig::{Registry, Work, unique};
+
+use super::{Heard, Image, build, engine, request};
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn a_warm_engine_is_sent_what_changed_and_nothing_else() {
+    let (work, image, engine) = (Work::new(), Image::new("warm"), engine().await);
+    // Content that no build before had.
+    let content = || unique("content").repeat(1_200)[..20_000].to_owned();
+    for index in 0..50 {
+        work.write(format!("file-{index}"), content());
+    }
+    let dockerfile = "FROM scratch\nCOPY . /\n";
+    let sent = async |work: &Work| {
+        let mut request = request(work, dockerfile);
+        request.tags = vec![image.reference()];
+        let heard = Heard::default();
+        engine.build(&request, &heard).await.unwrap();
+        (heard.sent(), heard.cached("COPY"))
+    };
+    assert!(sent(&work).await.0 > 1_000_000);
+    let (again, cached) = sent(&work).await;
+    assert!(again < 20_000 && cached, "{again}");
+
+    // The same length and the same time: only the content tells.
+    let path = work.join("file-7");
+    let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+    work.write("file-7", content());
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+    let (changed, cached) = sent(&work).await;
+    assert!((20_000..40_000).contains(&changed) && !cached, "{changed}");
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn times_in_the_image_are_those_of_the_disk() {
+    let (work, registry, image) = (Work::new(), Registry::open(), Image::new("times"));
+    // BuildKit's cache knows no times: what it has of this content keeps its own.
+    work.write("file", unique("content"));
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_234_567_890);
+    let file = std::fs::File::options().write(true).open(work.join("file")).unwrap();
+    file.set_modified(time).unwrap();
+    let dockerfile = format!("FROM {}\nCOPY file /file\n", registry.push_base());
+    build(&work, &image, &dockerfile).await.unwrap();
+    assert_eq!(image.run(&["stat", "-c", "%Y", "/file"]).trim(), "1234567890");
+
+    let mut request = request(&work, &format!("{dockerfile}RUN stat -c %Y /file # again\n"));
+    request.source_date_epoch = Some(1_000_000_000);
+    request.no_cache = true;
+    let heard = Heard::default();
+    engine().await.build(&request, &heard).await.unwrap();
+    assert_eq!(heard.log("RUN").trim(), "1000000000");
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn a_name_that_the_protocol_cannot_carry_is_said_before_anything_is_built() {
+    use std::os::unix::ffi::OsStrExt;
+    let work = Work::new();
+    work.write(std::ffi::OsStr::from_bytes(b"caf\xe9"), "x");
+    let request = request(&work, "FROM scratch\nCOPY . /\n");
+    let error = engine().await.build(&request, &Heard::default()).await.unwrap_err();
+    assert!(matches!(error, BuildError::Unsupported { .. }), "{error:?}");
+    assert!(error.to_string().contains("caf"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn the_served_dockerfile_hides_nothing_and_the_contexts_own_is_copied() {
+    let (work, registry, image) = (Work::new(), Registry::open(), Image::new("dockerfile"));
+    let base = registry.push_base();
+    work.write("Dockerfile", "the one on disk\n")
+        .write(".dockerignore", "kept\n")
+        .write("kept", "whoever selected it knows why\n");
+    build(&work, &image, &format!("FROM {base}\nCOPY . /c\n")).await.unwrap();
+    assert_eq!(image.run(&["cat", "/c/Dockerfile"]), "the one on disk\n");
+    assert_eq!(image.run(&["ls", "-A", "/c"]), ".dockerignore\nDockerfile\nkept\n");
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn secrets_are_given_to_the_steps_that_mount_them() {
+    let (work, registry) = (Work::new(), Registry::open());
+    work.write("../secret", "from a file\n");
+    let dockerfile = format!(
+        "# syntax-free\nFROM {}\n\
+         RUN --mount=type=secret,id=file cat /run/secrets/file\n\
+         RUN --mount=type=secret,id=value,target=/v cat /v\n\
+         RUN --mount=type=secret,id=none test ! -e /run/secrets/none\n",
+        registry.push_base()
+    );
+    let mut request = request(&work, &dockerfile);
+    request.no_cache = true;
+    request.secrets = [
+        ("file".to_owned(), SecretSource::File(work.join("../secret"))),
+        ("value".to_owned(), SecretSource::Value("a value\n".to_owned().into())),
+    ]
+    .into();
+    let heard = Heard::default();
+    let id = engine().await.build(&request, &heard).await.unwrap();
+    assert_eq!(heard.log("RUN"), "from a file\na value\n");
+    engine().await.remove(&id.to_string()).await.unwrap();
+
+    request.secrets.insert("file".to_owned(), SecretSource::File("/nowhere".into()));
+    let error = engine().await.build(&request, &Heard::default()).await.unwrap_err();
+    assert!(error.to_string().contains("cannot read the secret `file`: /nowhere"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn an_ssh_agent_is_given_to_the_steps_that_mount_it() {
+    use std::io::{Read as _, Write as _};
+    let (work, registry) = (Work::new(), Registry::open());
+    let socket = work.join("../agent");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    // Whoever asks is answered with the question, twice.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut question = [0; 5];
+            stream.read_exact(&mut question).unwrap();
+            stream.write_all(&[question, question].concat()).unwrap();
+        }
+    });
+    let dockerfile = format!(
+        "FROM {}\nRUN --mount=type=ssh echo \"socket: $SSH_AUTH_SOCK\" && \
+         echo ping | nc local:$SSH_AUTH_SOCK || true\n",
+        registry.push_base()
+    );
+    let mut request = request(&work, &dockerfile);
+    request.no_cache = true;
+    request.ssh = [("default".to_owned(), socket)].into();
+    let heard = Heard::default();
+    let id = engine().await.build(&request, &heard).await.unwrap();
+    assert!(heard.log("RUN").contains("socket: /run/buildkit/ssh_agent"), "{}", heard.log("RUN"));
+    engine().await.remove(&id.to_string()).await.unwrap();
+}
