@@ -23,6 +23,7 @@ pub struct Environment {
     variables: HashMap<OsString, OsString>,
     home: Option<PathBuf>,
     directory: PathBuf,
+    program: Option<PathBuf>,
 }
 
 /// A variable whose value cannot be read as text.
@@ -38,6 +39,7 @@ impl Environment {
             variables: std::env::vars_os().collect(),
             home: std::env::home_dir().filter(|home| home.is_absolute()),
             directory: std::env::current_dir().unwrap_or_default(),
+            program: std::env::current_exe().ok(),
         }
     }
 
@@ -112,6 +114,12 @@ impl Environment {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The file of the running program, where the system tells.
+    #[must_use]
+    pub fn program(&self) -> Option<&Path> {
+        self.program.as_deref()
     }
 
     /// Where this program's configuration is: `$XDG_CONFIG_HOME/docker-credential-aliyun`, or the

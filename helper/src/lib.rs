@@ -10,6 +10,7 @@ pub mod host;
 pub mod keychain;
 pub mod openapi;
 pub mod protocol;
+pub mod registry;
 pub mod secret;
 pub mod sources;
 pub mod store;

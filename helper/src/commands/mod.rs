@@ -1,40 +1,169 @@
 //! Commands for people, beside the protocol's verbs.
 //!
-//! They talk on stderr and print data on stdout. No credential is read from an argument.
+//! They talk on stderr and print data on stdout. No password is ever an argument. It knows
+//! arguments; how things are done is in the modules that it calls.
+
+mod advice;
+mod configure;
+mod doctor;
+mod login;
+mod logout;
+mod status;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use thiserror::Error;
 
+use crate::docker_config::ConfigError;
 use crate::environment::Environment;
+use crate::host::HostError;
 use crate::protocol;
+use crate::registry::ProofError;
+use crate::store::StoreError;
+use crate::transport::{Proxies, Transport};
 
-/// The names of the commands, which tell them from the verbs of the protocol before any of this is
-/// set up.
-pub const NAMES: &[&str] = &["help"];
+/// The names of the commands, by which they are told from the verbs of the protocol.
+pub const NAMES: &[&str] =
+    &["login", "logout", "status", "configure", "doctor", "completions", "man", "help"];
 
-/// Log in to Alibaba Cloud Container Registry without keeping passwords in Docker's configuration
+/// Logs Docker in to Alibaba Cloud Container Registry, and keeps passwords out of its configuration
 #[derive(Debug, Parser)]
-#[command(name = protocol::NAME, version, disable_version_flag = true)]
+#[command(
+    name = protocol::NAME,
+    version,
+    disable_version_flag = true,
+    after_help = EXAMPLES,
+    after_long_help = VERBS
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {}
+const EXAMPLES: &str = "\
+Examples:
+  docker-credential-aliyun login registry.cn-hangzhou.aliyuncs.com
+  docker-credential-aliyun configure registry.cn-hangzhou.aliyuncs.com
+  docker-credential-aliyun doctor";
 
-/// Runs what the arguments say.
+const VERBS: &str = "\
+Examples:
+  Log in once, and let Docker ask this program from then on:
+    docker-credential-aliyun login registry.cn-hangzhou.aliyuncs.com
+    docker-credential-aliyun configure registry.cn-hangzhou.aliyuncs.com
+
+  A server without a desktop: make an encrypted file, and keep the password there:
+    docker-credential-aliyun login --store file registry.cn-hangzhou.aliyuncs.com
+
+  A CI job needs no login at all, only variables:
+    REGISTRY_URL, REGISTRY_USERNAME, and REGISTRY_PASSWORD or REGISTRY_PASSWORD_FILE
+
+  See what is wrong, and what to do about it:
+    docker-credential-aliyun doctor
+
+Docker and its kin call this program with one of the verbs get, store, erase, list and version,
+which read their request from standard input.
+
+Sources are asked in this order: CI variables, the store, the RAM identity of this machine.
+The variable DOCKER_CREDENTIAL_ALIYUN_STORE chooses the store: secret-service, keyutils, file,
+helper:NAME.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Login(login::Login),
+    Logout(logout::Logout),
+    Status(status::Status),
+    Configure(configure::Configure),
+    Doctor(doctor::Doctor),
+    /// Print a completion script
+    ///
+    /// For example: docker-credential-aliyun completions bash >
+    /// ~/.local/share/bash-completion/completions/docker-credential-aliyun
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff
+    Man,
+}
+
+/// Why a command failed, in one sentence.
+#[derive(Debug, Error)]
+enum CommandError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{error}; {advice}")]
+    Proof { error: ProofError, advice: String },
+    #[error("{0}")]
+    Input(String),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The findings have been printed already.
+    #[error("")]
+    Found,
+}
+
+/// Runs what the arguments say. The exit status is 0, 1 if it failed, 2 if it was not understood.
 #[must_use]
-pub fn run(arguments: &[OsString], _environment: Arc<Environment>) -> ExitCode {
+pub fn run(arguments: &[OsString], environment: Arc<Environment>) -> ExitCode {
     let words = std::iter::once(OsString::from(protocol::NAME)).chain(arguments.iter().cloned());
-    match Arguments::try_parse_from(words) {
-        Ok(arguments) => match arguments.command {},
+    let command = match Arguments::try_parse_from(words) {
+        Ok(Arguments { command }) => command,
         Err(error) => {
+            // Help goes to stdout, complaints to stderr; a closed pipe is nobody's fault.
             let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match command {
+        Command::Login(login) => login.run(&environment),
+        Command::Logout(logout) => logout.run(&environment),
+        Command::Status(status) => status.run(&environment),
+        Command::Configure(configure) => configure.run(&environment),
+        Command::Doctor(doctor) => doctor.run(&environment),
+        Command::Completions { shell } => completions(shell),
+        Command::Man => manual(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(CommandError::Found) => ExitCode::FAILURE,
+        Err(error) => {
+            say(format_args!("{}: {error}", protocol::NAME));
+            ExitCode::FAILURE
         }
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), protocol::NAME, &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}
+
+fn manual() -> Result<(), CommandError> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
+    Ok(io::stdout().write_all(&page)?)
+}
+
+/// A line of talk, for people.
+fn say(line: std::fmt::Arguments<'_>) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The way to registries, through the proxies that the environment names.
+fn transport(environment: &Environment) -> Transport {
+    Transport::new(Proxies::from_variables(|name| environment.var(name).ok().flatten()))
 }
