@@ -26,7 +26,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The host with its port, if it has one, in lower case: `docker.io`, `localhost:5000`.
+    /// The host with its port, if it has one: `docker.io`, `localhost:5000`. It keeps its case,
+    /// for an upper-case letter may be all that tells `Host/app` from `host/app` on Docker Hub.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -44,9 +45,10 @@ impl Repository {
         if self.host != DOCKER_HUB {
             return self.to_string();
         }
-        match self.path.strip_prefix(OFFICIAL) {
-            // A path that would read as a host keeps its namespace.
-            Some(name) if !name.contains('/') => name.to_owned(),
+        match self.path.split_once('/') {
+            Some(("library", name)) if !name.contains('/') => name.to_owned(),
+            // What would read as a host needs the host before it.
+            Some((first, _)) if looks_like_host(first) => self.to_string(),
             _ => self.path.clone(),
         }
     }
@@ -323,11 +325,6 @@ fn parse(text: &str) -> Result<Reference, Fault> {
 /// Splits off the host the way Docker does (distribution/reference `splitDockerDomain`): the first
 /// component is a host if it could not be one of a path on Docker Hub.
 fn repository(name: &str) -> Result<Repository, Fault> {
-    let looks_like_host = |first: &str| {
-        first == "localhost"
-            || first.contains(['.', ':'])
-            || first.bytes().any(|b| b.is_ascii_uppercase())
-    };
     let (host, path) = match name.split_once('/') {
         Some((host, path)) if looks_like_host(host) => (host, path.to_owned()),
         Some(_) => (DOCKER_HUB, name.to_owned()),
@@ -337,10 +334,7 @@ fn repository(name: &str) -> Result<Repository, Fault> {
     if !is_host(host) {
         return Err(Fault::Host(excerpt(host)));
     }
-    let host = match host.to_ascii_lowercase() {
-        hub if hub == "index.docker.io" => DOCKER_HUB.to_owned(),
-        host => host,
-    };
+    let host = if host == "index.docker.io" { DOCKER_HUB } else { host }.to_owned();
     if path.is_empty() {
         return Err(Fault::NoPath(host));
     }
@@ -356,6 +350,12 @@ fn repository(name: &str) -> Result<Repository, Fault> {
         Some(component) => Err(Fault::Component(excerpt(component))),
         None => Ok(Repository { host, path }),
     }
+}
+
+/// Whether the first component of a name is a host, and no namespace of Docker Hub.
+fn looks_like_host(first: &str) -> bool {
+    let upper = first.bytes().any(|b| b.is_ascii_uppercase());
+    upper || first == "localhost" || first.contains(['.', ':'])
 }
 
 /// `domain` of the grammar: a name, an address or a bracketed IPv6 address, and perhaps a port.
@@ -444,10 +444,11 @@ mod tests {
             ("team/app", "docker.io/team/app", "team/app"),
             ("docker.io/ubuntu", "docker.io/library/ubuntu", "ubuntu"),
             ("index.docker.io/library/ubuntu", "docker.io/library/ubuntu", "ubuntu"),
+            ("docker.io/a.b/c", "docker.io/a.b/c", "docker.io/a.b/c"),
             ("localhost/app", "localhost/app", "localhost/app"),
             ("localhost:5000/app:v1", "localhost:5000/app:v1", "localhost:5000/app:v1"),
             ("host/app", "docker.io/host/app", "host/app"),
-            ("Host/app", "host/app", "host/app"),
+            ("Host/app", "Host/app", "Host/app"),
             ("a.b:1/c/d_e__f---g.h", "a.b:1/c/d_e__f---g.h", "a.b:1/c/d_e__f---g.h"),
             ("[fd00::2]:5000/app", "[fd00::2]:5000/app", "[fd00::2]:5000/app"),
             ("[::1]/app:x", "[::1]/app:x", "[::1]/app:x"),
