@@ -40,6 +40,15 @@ pub(super) fn json(text: &str, at: usize) -> Result<Option<Vec<String>>, Fault> 
     }
 }
 
+/// A boolean as Go's `strconv.ParseBool` reads it.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// The words between blanks; quotes mean nothing.
 pub(super) fn blanks(text: &str, at: usize) -> Vec<Word> {
     let mut words = Vec::new();

@@ -1,6 +1,8 @@
 //! Git repositories as sources of `ADD`
 //! (`moby/buildkit: frontend/dockerfile/dfgitutil/git_ref.go`, `util/gitutil/git_url.go`).
 
+use super::arguments;
+
 /// A git repository at a ref.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GitSource {
@@ -27,19 +29,22 @@ impl GitSource {
     /// Reads a source; `None` if it is no git repository, but a path or a plain URL.
     ///
     /// # Errors
-    /// It is one, and its query is wrong.
+    /// It may be one, but not one that is understood.
     pub(super) fn parse(source: &str) -> Result<Option<Self>, String> {
         let (rest, fragment) = source.split_once('#').unwrap_or((source, ""));
         let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
         if !is_repository(remote) {
             return Ok(None);
         }
-        let reference = fragment.split(':').next().unwrap_or_default();
-        let mut git = Self {
-            remote: remote.to_owned(),
-            reference: some(&decoded(reference)),
-            checksum: None,
-        };
+        let mut git = Self { remote: remote.to_owned(), ..Self::default() };
+        let mut reference = fragment.split(':').next().unwrap_or_default().to_owned();
+        if let Some((_, rest)) = remote.split_once("://") {
+            if !is_host(rest.split('/').next().unwrap_or_default()) {
+                return Err(format!("`{remote}` has no host that is understood"));
+            }
+            reference = decoded(&reference)?;
+        }
+        git.reference = (!reference.is_empty()).then_some(reference);
         git.query(query)?;
         Ok(Some(git))
     }
@@ -49,7 +54,8 @@ impl GitSource {
         let mut seen = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (key, value) = (decoded(&key.replace('+', " ")), decoded(&value.replace('+', " ")));
+            let (key, value) =
+                (decoded(&key.replace('+', " "))?, decoded(&value.replace('+', " "))?);
             if seen.contains(&key) {
                 return Err(format!("the query has `{key}` twice"));
             }
@@ -62,8 +68,11 @@ impl GitSource {
                 "tag" => tag = Some(value),
                 "branch" => branch = Some(value),
                 "checksum" | "commit" => self.checksum = Some(value),
-                "subdir" | "mtime" | "keep-git-dir" | "submodules" | "fetch-by-commit" => {}
-                _ => return Err(format!("`{key}` of the query is not known")),
+                "subdir" => {}
+                "mtime" if matches!(value.as_str(), "checkout" | "commit") => {}
+                name if optional.contains(&name)
+                    && (value.is_empty() || arguments::boolean(&value).is_some()) => {}
+                _ => return Err(format!("`{key}={value}` of the query is not known")),
             }
             seen.push(key);
         }
@@ -100,9 +109,9 @@ fn is_repository(remote: &str) -> bool {
     {
         return match scheme.to_ascii_lowercase().as_str() {
             "git" | "ssh" => true,
-            "http" | "https" => {
-                rest.split_once('/').is_some_and(|(_, path)| decoded(path).ends_with(".git"))
-            }
+            "http" | "https" => rest
+                .split_once('/')
+                .is_some_and(|(_, path)| decoded(path).is_ok_and(|path| path.ends_with(".git"))),
             _ => false,
         };
     }
@@ -116,27 +125,32 @@ fn is_repository(remote: &str) -> bool {
         .is_some_and(|(user, host)| name(user, b"-_") && name(host, b"-."))
 }
 
-fn some(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
+/// Whether this is the host of a URL, with user and port where there are.
+fn is_host(authority: &str) -> bool {
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = host.split_once(':').unwrap_or((host, ""));
+    !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && port.bytes().all(|b| b.is_ascii_digit())
+        && authority.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"\\^`{|}".contains(&b))
 }
 
-/// The text without percent encoding; as it is where that is wrong.
-fn decoded(text: &str) -> String {
+/// The text without percent encoding.
+fn decoded(text: &str) -> Result<String, String> {
+    let wrong = || format!("`{text}` is not encoded as a URL is");
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
-        if byte == b'%' && tail.len() >= 2 {
-            let mut decoded = [0];
-            if hex::decode_to_slice(&tail[..2], &mut decoded).is_ok() {
-                bytes.push(decoded[0]);
-                rest = &tail[2..];
-                continue;
-            }
+        let mut decoded = [byte];
+        if byte == b'%' {
+            let (digits, tail) = tail.split_at_checked(2).ok_or_else(wrong)?;
+            hex::decode_to_slice(digits, &mut decoded).map_err(|_| wrong())?;
+            rest = tail;
         }
-        bytes.push(byte);
+        bytes.extend(decoded);
     }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+    String::from_utf8(bytes).map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -180,7 +194,17 @@ mod tests {
 
     #[test]
     fn a_query_that_is_wrong_is_an_error() {
-        for query in ["ref=a#b", "ref", "colour=red", "ref=a&ref=a", "tag=a&branch=b", "tag="] {
+        for query in [
+            "ref=a#b",
+            "ref",
+            "colour=red",
+            "ref=a&ref=a",
+            "tag=a&branch=b",
+            "tag=",
+            "mtime=now",
+            "submodules=2",
+            "ref=%zz",
+        ] {
             assert!(GitSource::parse(&format!("git://e.example/x?{query}")).is_err(), "{query}");
         }
     }

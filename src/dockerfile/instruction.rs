@@ -13,6 +13,7 @@ use super::{
     },
     lex::{self, Heredoc, Statement},
     mount::{Mount, Origin},
+    split,
 };
 
 /// One instruction.
@@ -367,13 +368,21 @@ impl Reader<'_> {
     }
 
     fn health(&self) -> Result<Health, Fault> {
-        let kind_end = self.rest().find(char::is_whitespace).unwrap_or(self.rest().len());
-        let (kind, rest) = self.rest().split_at(kind_end);
-        let rest = rest.trim_start();
+        let blank = |c: char| c.is_ascii_whitespace() || c == '\u{b}';
+        let (kind, rest) = self.rest().split_once(blank).unwrap_or((self.rest(), ""));
+        let rest = rest.trim_start_matches(blank);
+        let command = match arguments::json(rest, self.rest_at())? {
+            Some(arguments) => Command::Exec(arguments),
+            None => Command::Shell { text: rest.to_owned(), heredocs: Vec::new() },
+        };
+        let empty = match &command {
+            Command::Exec(arguments) => arguments.is_empty(),
+            Command::Shell { text, .. } => text.is_empty(),
+        };
         match kind.to_ascii_uppercase().as_str() {
-            "NONE" if rest.is_empty() => return Ok(Health::None),
+            "NONE" if empty => return Ok(Health::None),
             "NONE" => return Err(Fault::invalid(self.at, "HEALTHCHECK NONE takes no arguments")),
-            "CMD" if rest.is_empty() => {
+            "CMD" if empty => {
                 return Err(Fault::invalid(self.at, "HEALTHCHECK CMD needs a command"));
             }
             "CMD" => {}
@@ -384,10 +393,6 @@ impl Reader<'_> {
             .iter()
             .filter_map(|&(name, _)| Some((name, flags.one(name)?.text.clone())))
             .collect();
-        let command = match arguments::json(rest, self.rest_at())? {
-            Some(arguments) => Command::Exec(arguments),
-            None => Command::Shell { text: rest.to_owned(), heredocs: Vec::new() },
-        };
         Ok(Health::Command { options, command })
     }
 
@@ -420,6 +425,11 @@ impl Reader<'_> {
                     self.rest_at(),
                     format!("{trigger} cannot be the trigger of ONBUILD"),
                 ));
+            }
+            "ADD" | "CMD" | "COPY" | "ENTRYPOINT" | "RUN" | "SHELL" | "VOLUME" => {
+                let trigger = split::split(&statement.rest, self.escape)
+                    .map_err(|fault| Fault { at: self.rest_at(), ..fault })?;
+                arguments::json(&trigger.rest, self.rest_at())?;
             }
             _ => {}
         }

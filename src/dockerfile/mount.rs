@@ -1,7 +1,7 @@
 //! `RUN --mount=` (`moby/buildkit: frontend/dockerfile/instructions/commands_runmount.go`).
 
 use super::{
-    canonical,
+    arguments, canonical,
     error::Fault,
     flags::Value,
     paths,
@@ -104,12 +104,10 @@ impl Mount {
     fn interpret(&self, pairs: Vec<(String, Option<String>)>) -> Result<Expanded, Fault> {
         let invalid = |message: String| Fault::invalid(self.at, message);
         let unknown = |message: String| Fault::not_understood(self.at, message);
-        let flag = |key: &str, value: Option<String>| match value.as_deref() {
-            None | Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
-            Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-            Some(other) => {
-                Err(invalid(format!("`{key}` of a mount is true or false, not `{other}`")))
-            }
+        let flag = |key: &str, value: Option<String>| {
+            value
+                .map_or(Some(true), |value| arguments::boolean(&value))
+                .ok_or_else(|| invalid(format!("`{key}` of a mount is true or false")))
         };
         let mut mount = Expanded::default();
         let mut writable = None;

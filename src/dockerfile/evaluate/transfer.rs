@@ -96,7 +96,7 @@ impl Evaluation<'_> {
         line: usize,
     ) -> Result<(), Fault> {
         for Word { text, at } in sources {
-            let git = GitSource::parse(text).map_err(|why| Fault::invalid(*at, why))?;
+            let git = GitSource::parse(text).map_err(|why| Fault::not_understood(*at, why))?;
             if git.is_some() || is_url(text) {
                 return Err(Fault::invalid(*at, "COPY cannot fetch; use ADD"));
             }
@@ -142,7 +142,9 @@ impl Evaluation<'_> {
         };
         let mut local = Vec::new();
         for Word { text, at } in sources {
-            let kind = match GitSource::parse(text).map_err(|why| Fault::invalid(*at, why))? {
+            let kind = match GitSource::parse(text)
+                .map_err(|why| Fault::not_understood(*at, why))?
+            {
                 Some(mut git) => {
                     self.slice.features.insert(Feature::AddGit);
                     let flag = checksum.as_ref().map(|word| word.text.clone());

@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::pattern::Pattern;
 use super::ErrorKind;
 
 /// What a variable is.
@@ -387,10 +388,9 @@ impl<'a> Run<'a> {
             Some(rest) => (rest, true),
             None => (word.as_str(), false),
         };
-        let pattern = pattern::Pattern::new(pattern)?;
         match modifier {
-            '#' => pattern.trim_start(&value, greedy),
-            _ => pattern.trim_end(&value, greedy),
+            '#' => Pattern::new(pattern)?.trim_start(&value, greedy),
+            _ => Pattern::reversed(pattern)?.trim_end(&value, greedy),
         }
     }
 
@@ -404,7 +404,7 @@ impl<'a> Run<'a> {
         if value.is_none() && self.lexer.skip_unset {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
-        let pattern = pattern::Pattern::new(&pattern)?;
+        let pattern = Pattern::new(&pattern)?;
         let result = pattern.replace(&value.unwrap_or_default(), &replacement, all)?;
         self.grow(result.len())?;
         Ok(result)

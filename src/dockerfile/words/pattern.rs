@@ -49,11 +49,24 @@ impl Pattern {
         Ok(value[end..].iter().collect())
     }
 
-    /// The value without the suffix that matches.
+    /// The pattern that matches the reversed values. An escape stays before what it escapes; one at
+    /// the end, with nothing to escape there, comes to escape what was before it.
+    pub(super) fn reversed(text: &str) -> Result<Self, WordError> {
+        let mut pieces: Vec<&str> = Vec::new();
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let escaped = rest[first.len_utf8()..].chars().next().filter(|_| first == '\\');
+            let (piece, tail) = rest.split_at(first.len_utf8() + escaped.map_or(0, char::len_utf8));
+            pieces.push(piece);
+            rest = tail;
+        }
+        Self::new(&pieces.into_iter().rev().collect::<String>())
+    }
+
+    /// The value without the suffix that matches, for a [`Pattern::reversed`].
     pub(super) fn trim_end(&self, value: &str, greedy: bool) -> Result<String, WordError> {
         let reversed: String = value.chars().rev().collect();
-        let pattern = Self(self.0.iter().rev().copied().collect());
-        Ok(pattern.trim_start(&reversed, greedy)?.chars().rev().collect())
+        Ok(self.trim_start(&reversed, greedy)?.chars().rev().collect())
     }
 
     /// The value with the first match replaced, or every one, as Go's `regexp` finds them.

@@ -208,7 +208,7 @@ proptest! {
         let ends: Vec<usize> = (0..=value.len())
             .filter(|&end| matches(pattern.as_bytes(), &value.as_bytes()[..end]))
             .collect();
-        let compiled = pattern::Pattern::new(&pattern).unwrap();
+        let compiled = Pattern::new(&pattern).unwrap();
         let shortest = ends.first().copied().unwrap_or(0);
         let longest = ends.last().copied().unwrap_or(0);
         prop_assert_eq!(compiled.trim_start(&value, false).unwrap(), &value[shortest..]);
