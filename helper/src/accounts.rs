@@ -13,7 +13,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -93,8 +93,9 @@ impl Accounts {
     pub fn read(environment: &Environment) -> Result<Self, AccountsError> {
         let named = environment.path(CONFIG_VARIABLE);
         let is_named = named.is_some();
-        let default = || Some(environment.config_dir()?.join("config.toml"));
-        let Some(path) = named.or_else(default) else { return Ok(Self::default()) };
+        let Some(path) = named.or_else(|| default_path(environment)) else {
+            return Ok(Self::default());
+        };
         match fs::read_to_string(&path) {
             Ok(text) => {
                 Self::parse(&text).map_err(|reason| AccountsError::Invalid { path, reason })
@@ -192,10 +193,10 @@ impl Account {
     }
 }
 
-/// The default place of the file, for messages.
+/// Where the file is unless [`CONFIG_VARIABLE`] says otherwise.
 #[must_use]
 pub fn default_path(environment: &Environment) -> Option<PathBuf> {
-    environment.config_dir().as_deref().map(|directory: &Path| directory.join("config.toml"))
+    Some(environment.config_dir()?.join("config.toml"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod key;
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::Write as _;
@@ -64,8 +65,10 @@ struct Entry {
 /// An entry as it stands in its file, before it is sealed. Times in milliseconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
-    user: &'a str,
-    token: &'a str,
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(borrow)]
+    token: Cow<'a, str>,
     expires: i64,
     refresh: i64,
 }
@@ -150,8 +153,8 @@ impl Slot<'_> {
         let stored: Stored<'_> = serde_json::from_slice(&opened).ok()?;
         Some(Entry {
             token: AuthorizationToken {
-                user: stored.user.to_owned(),
-                token: Secret::new(stored.token.to_owned()),
+                user: stored.user.into_owned(),
+                token: Secret::new(stored.token.into_owned()),
                 expires_at: Timestamp::from_millisecond(stored.expires).ok()?,
             },
             refresh_at: Timestamp::from_millisecond(stored.refresh).ok()?,
@@ -161,8 +164,8 @@ impl Slot<'_> {
     /// Writes the entry whole or not at all. Where it cannot be written it is not needed.
     fn write(&self, entry: &Entry) {
         let stored = Stored {
-            user: &entry.token.user,
-            token: entry.token.token.expose(),
+            user: entry.token.user.as_str().into(),
+            token: entry.token.token.expose().into(),
             expires: entry.token.expires_at.as_millisecond(),
             refresh: entry.refresh_at.as_millisecond(),
         };

@@ -98,6 +98,15 @@ fn hosts_and_identities_have_their_own_tokens() {
 }
 
 #[test]
+fn any_text_is_kept_as_it_is() {
+    let machine = machine();
+    let slot = machine.cache.slot(&host(), &"identity");
+    let text = "quote \" backslash \\ line \n control \u{1} 中";
+    get(&slot, 0, Ok(token(text, at(60)))).0.unwrap();
+    assert_eq!(get(&slot, 1, Err("down")), (Ok(text.to_owned()), false));
+}
+
+#[test]
 fn the_tokens_of_a_host_are_found_again() {
     let machine = machine();
     for identity in ["identity", "another"] {

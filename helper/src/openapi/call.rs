@@ -326,9 +326,13 @@ fn describe(status: StatusCode, headers: &HeaderMap) -> String {
     format!("{what} (HTTP {})", status.as_u16())
 }
 
-/// `Retry-After` in seconds. The other form, a date, is not used by this API.
+/// `Retry-After`, in seconds or as a date (RFC 9110 section 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    text.parse().ok().map(Duration::from_secs).or_else(|| {
+        let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        Some(until.duration_since(Timestamp::now()).try_into().unwrap_or_default())
+    })
 }
 
 /// How far our clock is behind the server's, in seconds, by its `Date` header.
@@ -455,6 +459,19 @@ mod tests {
                 "{status} {body}"
             );
         }
+    }
+
+    #[test]
+    fn a_server_may_say_until_when_to_wait() {
+        let wait = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().expect("a header"));
+            retry_after(&headers)
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert!(wait("Tue, 31 Dec 2199 23:59:59 GMT") > Some(Duration::from_hours(24)));
+        assert_eq!(wait("soon"), None);
     }
 
     #[test]

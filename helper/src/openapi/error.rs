@@ -24,7 +24,7 @@ pub enum CallError {
         vpc_only: bool,
     },
     /// The API is there but cannot serve now.
-    #[error("{host} could not serve {action} now: {reason}; try again later")]
+    #[error("{host} could not serve {action} now: {reason}; try again {}", when(retry_after.as_ref()))]
     Unavailable {
         /// The call.
         action: &'static str,
@@ -48,6 +48,13 @@ pub enum CallError {
         /// What came.
         what: String,
     },
+}
+
+fn when(retry_after: Option<&Duration>) -> String {
+    match retry_after {
+        Some(wait) if !wait.is_zero() => format!("in {} s", wait.as_secs()),
+        _ => "later".to_owned(),
+    }
 }
 
 const VPC_ONLY: &str = "; this endpoint answers only inside a VPC of its region: outside, use the \

@@ -27,7 +27,7 @@ fn faults() -> Vec<(&'static str, Reply, &'static str)> {
     vec![
         ("500", Reply::text(500, "text/plain", ""), "HTTP 500; try again later"),
         ("429", too_many.clone(), "HTTP 429; try again later"),
-        ("429 for an hour", too_many.with("retry-after", "3600"), "HTTP 429; try again later"),
+        ("429 for an hour", too_many.with("retry-after", "3600"), "HTTP 429; try again in 3600 s"),
         ("throttled", refusal(400, "Throttling.User", ""), "Throttling.User; try again later"),
         ("hang", Reply::Hang, "did not answer in time"),
         ("close", Reply::Close, "broke off"),

@@ -130,3 +130,21 @@ fn one_build_pulls_from_two_accounts() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs a registry: run tests/run.sh"]
+fn endpoints_are_asked_over_tls_that_is_trusted() {
+    let registry = Registry::builder().tls().start();
+    let work = Work::new();
+    let get = || {
+        Program::helper(["get"])
+            .input("registry.cn-hangzhou.aliyuncs.com")
+            .env("DOCKER_CREDENTIAL_ALIYUN_CR_ENDPOINT", format!("https://{}", registry.host()))
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY_A.0)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", KEY_A.1)
+    };
+    // Of a registry, no login can be had; but its words are heard only over a connection.
+    let trusted = get().env("SSL_CERT_FILE", registry.ca().unwrap());
+    work.run(trusted).exits(1).says(&["which is not what the API answers"]);
+    work.run(get()).exits(1).says(&["no trusted TLS connection to"]);
+}

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use docker_credential_aliyun::Secret;
+use docker_credential_aliyun::openapi::acs3;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -185,5 +187,48 @@ fn whatever_is_changed_is_refused() {
         let (mut verifier, mut request, mut now) = documented();
         change(&mut verifier, &mut request, &mut now);
         assert_eq!(verifier.check(&request, now), Err(code.to_owned()));
+    }
+}
+
+proptest::proptest! {
+    /// Whatever is signed is accepted: the signer's canonical form is the service's.
+    #[test]
+    fn whatever_is_signed_is_accepted(
+        query in proptest::collection::btree_map("[A-Za-z]{1,8}", ".{0,12}", 0..4),
+        form in proptest::collection::vec(("[A-Za-z]{1,8}", ".{0,12}"), 0..4),
+        token in proptest::option::of("[!-~]{1,40}"),
+        (id, secret) in ("[A-Za-z0-9]{8,24}", "[!-~]{1,100}"),
+    ) {
+        let query: Vec<_> = query.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let form: Vec<_> = form.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let body = acs3::encode_pairs(&form);
+        let payload_hash = acs3::hash(body.as_bytes());
+        let mut headers = vec![
+            ("host", "127.0.0.1:1"),
+            ("x-acs-action", "A"),
+            ("x-acs-version", "2018-12-01"),
+            ("x-acs-date", "2026-01-02T03:04:05Z"),
+            ("x-acs-signature-nonce", "n"),
+            ("x-acs-content-sha256", &payload_hash),
+        ];
+        headers.extend(token.as_deref().map(|token| ("x-acs-security-token", token)));
+        let unsigned = acs3::Unsigned {
+            method: "POST", path: "/", query: &query, headers: &headers, payload_hash: &payload_hash,
+        };
+        let authorization = acs3::authorization(&unsigned, &id, &Secret::new(secret.clone()));
+        headers.push(("authorization", &authorization));
+        let mut reversed = query.clone();
+        reversed.reverse();
+        let request = Request {
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            query: acs3::encode_pairs(&reversed),
+            headers: headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            body: body.into_bytes(),
+        };
+        let mut verifier = Verifier::default();
+        verifier.keys.insert(id.clone(), KnownKey { secret, token });
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        proptest::prop_assert_eq!(verifier.check(&request, now), Ok(id));
     }
 }

@@ -115,17 +115,16 @@ impl<'a> TokenExchange<'a> {
     pub fn login(&self, host: &Host) -> Result<Option<Credential>, ExchangeError> {
         let accounts = Accounts::read(self.environment)?;
         let account = accounts.find(host);
-        let known = account.map_or(host.acr().is_some(), |account| !account.anonymous);
-        if !known {
+        let is_ours = account.map_or(host.acr().is_some(), |account| !account.anonymous);
+        if !is_ours {
             return Ok(None);
         }
-        let account = account.cloned().unwrap_or_default();
-        let Some(found) = self.identity(&account)? else { return Ok(None) };
+        let Some(found) = self.identity(account)? else { return Ok(None) };
         let cache = TokenCache::open(self.environment);
         let slot = cache.as_ref().map(|cache| cache.slot(host, &found.identity));
         let deadline = Deadline::after(TIME_LIMIT);
         let token = cache::get_or_fetch(slot.as_ref(), deadline, self.now, |deadline| {
-            self.exchange(host, accounts.find(host), &found, deadline)
+            self.exchange(host, account, &found, deadline)
         })?;
         Ok(token.map(|token| Credential {
             username: token.user,
@@ -135,27 +134,26 @@ impl<'a> TokenExchange<'a> {
         }))
     }
 
-    /// The identity that counts for an account.
-    fn identity(&self, account: &Account) -> Result<Option<Found>, ExchangeError> {
-        let endpoint = endpoint("stsEndpoint", account.sts_endpoint.as_deref())?;
-        let profile = account.profile.as_deref();
-        let Some(found) = chain::select(self.environment, profile, endpoint.clone())? else {
-            return Ok(None);
-        };
-        let Some(arn) = &account.role_arn else { return Ok(Some(found)) };
-        let session_name = account.role_session_name.as_deref().unwrap_or(Role::SESSION_NAME);
+    /// The identity that counts for a host of this account.
+    fn identity(&self, account: Option<&Account>) -> Result<Option<Found>, ExchangeError> {
+        let set =
+            |field: fn(&Account) -> &Option<String>| account.and_then(|a| field(a).as_deref());
+        let sts = endpoint("stsEndpoint", set(|account| &account.sts_endpoint))?;
+        let profile = set(|account| &account.profile);
+        let found = chain::select(self.environment, profile, sts.clone())?;
+        let Some(found) = found else { return Ok(None) };
+        let Some(arn) = set(|account| &account.role_arn) else { return Ok(Some(found)) };
+        let session_name = set(|account| &account.role_session_name).unwrap_or(Role::SESSION_NAME);
         let role = Role {
-            arn: arn.clone(),
+            arn: arn.to_owned(),
             session_name: session_name.to_owned(),
             duration: Role::DURATION,
             policy: None,
-            external_id: account.external_id.clone(),
+            external_id: set(|account| &account.external_id).map(str::to_owned),
         };
-        let sts = chain::sts_place(self.environment, endpoint)?;
-        Ok(Some(Found {
-            identity: found.identity.taking(Assume { role, sts }),
-            origin: format!("{}, as {arn}", found.origin),
-        }))
+        let assume = Assume { role, sts: chain::sts_place(self.environment, sts)? };
+        let origin = format!("{}, as {arn}", found.origin);
+        Ok(Some(Found { identity: found.identity.taking(assume), origin }))
     }
 
     /// Asks for a new token.
@@ -209,7 +207,7 @@ impl Source for TokenExchange<'_> {
         let accounts = Accounts::read(self.environment).map_err(SourceError::new)?;
         let mut hosts = Vec::new();
         for (host, account) in accounts.hosts().filter(|(_, account)| !account.anonymous) {
-            if self.identity(account).map_err(SourceError::new)?.is_some() {
+            if self.identity(Some(account)).map_err(SourceError::new)?.is_some() {
                 hosts.push((host, String::new()));
             }
         }
