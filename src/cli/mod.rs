@@ -147,10 +147,11 @@ fn exit_code(error: &run::Error) -> Exit {
         | E::Ignore { .. }
         | E::Context(_)
         | E::ImageName { .. }
+        | E::Build(BuildError::Dockerfile { .. } | BuildError::Secret { .. })
         | E::Explain(_)
         | E::Write { .. } => Exit::Usage,
         E::Interrupted => Exit::Interrupted,
-        E::Build(BuildError::Step { .. }) => Exit::BuildFailed,
+        E::Build(BuildError::Step { .. } | BuildError::ContextChanged { .. }) => Exit::BuildFailed,
         E::Stdout(_)
         | E::Runtime(_)
         | E::Base { .. }
@@ -159,6 +160,7 @@ fn exit_code(error: &run::Error) -> Exit {
         | E::NoEngine { .. }
         | E::Engine(_)
         | E::Build(_)
+        | E::Moved(_)
         | E::Strict(_) => Exit::Outside,
     }
 }

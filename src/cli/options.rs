@@ -114,6 +114,10 @@ pub struct BuildOptions {
     #[arg(long, value_name = "HOST")]
     pub insecure_registry: Vec<String>,
 
+    /// Ask no registry: bases and built images come from the engine's store
+    #[arg(long, conflicts_with_all = ["push", "pull"])]
+    pub offline: bool,
+
     /// Fail where a registry cannot be asked, instead of building
     #[arg(long)]
     pub strict: bool,

@@ -18,6 +18,9 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
         Outcome::Local => {
             format!("skipped: the engine has the image of these inputs ({short_key})")
         }
+        Outcome::Pulled => {
+            format!("skipped: pulled the image of these inputs ({short_key})")
+        }
         Outcome::Built => format!("built the image of {short_key}"),
     };
     let mut lines = vec![format!("{head} in {}", time(report.duration))];

@@ -31,6 +31,8 @@ pub enum Outcome {
     Built,
     /// The engine's store had the image.
     Local,
+    /// The registry had the image, and the engine pulled it.
+    Pulled,
 }
 
 /// What a build did, for `--json` and for people.

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, time::Instant};
 
 use futures_util::future::join;
 
-use super::{Error, Prepared, World, prepare, publish, records};
+use super::{Error, Prepared, World, prepare, publish, records, remotes};
 use crate::{
     engine::{self, BuildError, BuildRequest, Context, Engine, LocalImage, Progress},
-    inputs::{Difference, Key},
+    inputs::{Difference, ImageIdentity, Key},
     plan::{self, Found, Plan, Why, Wish},
     registry::{self, Access, Digest, Manifest, Reference, Repository},
     report::{Outcome, Report, TagChange, Tagged, Verdict},
@@ -123,6 +123,12 @@ async fn find_in_engine(engine: &Engine, key: Key) -> Result<Option<LocalImage>,
     Ok(None)
 }
 
+/// Whether an image of somebody's own can be there: nobody pushes to Docker Hub's official images,
+/// which is where a name without a namespace would be.
+fn is_ours(repository: &Repository) -> bool {
+    !(repository.host() == "docker.io" && repository.path().starts_with("library/"))
+}
+
 fn secret(secret: &SecretSpec) -> (String, engine::SecretSource) {
     let source = match &secret.source {
         SecretSource::File(path) => engine::SecretSource::File(path.clone()),
@@ -156,7 +162,12 @@ impl Run<'_> {
                 let tags = publish::point(&client, &home, &manifest, &self.request.tags).await?;
                 let all_right = tags.iter().all(|tag| tag.change == TagChange::Unchanged);
                 let outcome = if all_right { Outcome::Unchanged } else { Outcome::Retagged };
-                Ok(self.report(outcome, Some(manifest.digest), None, tags, None))
+                let id = if self.request.load {
+                    Some(self.pull(&home, &manifest).await?.id.digest().clone())
+                } else {
+                    None
+                };
+                Ok(self.report(outcome, Some(manifest.digest), id, tags, None))
             }
             Plan::Build(why) => {
                 self.announce(&why)?;
@@ -179,13 +190,75 @@ impl Run<'_> {
         }
     }
 
-    /// Without `--push`: the engine's store is where images are looked for.
+    /// Without `--push`: the engine's store is where images are looked for, then the registry, so
+    /// that what a pipeline has built is not built again on a laptop.
     async fn in_engine(self) -> Result<Report, Error> {
-        let why = self.wish.build_anyway().unwrap_or(Why::Missing);
+        let why = self.wish.build_anyway();
+        if why.is_none()
+            && let Some((manifest, image)) = self.pull_if_there().await?
+        {
+            let tags = self.names(TagChange::Local);
+            let id = Some(image.id.digest().clone());
+            return Ok(self.report(Outcome::Pulled, Some(manifest.digest), id, tags, None));
+        }
+        if let Some(why) = &why {
+            self.announce(why)?;
+        }
+        let why = why.unwrap_or(Why::Missing);
         let (outcome, image) = self.image(&why).await?;
         let tags = self.names(TagChange::Local);
         let why = (outcome == Outcome::Built).then_some(why);
         Ok(self.report(outcome, None, Some(image.id.digest().clone()), tags, why))
+    }
+
+    /// The image that the registry has for the key, pulled, where the engine does not have it and
+    /// the registry may be asked. A registry that does not answer is no reason not to build.
+    async fn pull_if_there(&self) -> Result<Option<(Manifest, LocalImage)>, Error> {
+        let key = self.prepared.key;
+        let Some(home) =
+            key_home(self.request).filter(|home| !self.request.offline && is_ours(home))
+        else {
+            return Ok(None);
+        };
+        if find_in_engine(self.engine().await?, key).await?.is_some() {
+            return Ok(None);
+        }
+        let platform = self.request.target_platform();
+        match publish::find(&self.world.client(), &home, key, &platform).await {
+            Ok(Found::Image(manifest)) => {
+                let image = self.pull(&home, &manifest).await?;
+                Ok(Some((manifest, image)))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if self.request.strict => Err(error.into()),
+            Err(error) => {
+                self.world.reporter.detail(|| format!("the registry was of no help: {error}"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Has the engine pull an image by its digest, and gives it all its names there.
+    async fn pull(&self, home: &Repository, manifest: &Manifest) -> Result<LocalImage, Error> {
+        let engine = self.engine().await?;
+        let name = home.pinned(manifest.digest.clone());
+        let login = self.world.login(home.host()).await.map_err(registry::Error::from)?;
+        let platform = self.request.platform.as_ref();
+        engine.pull(&name, platform, login.as_ref(), self.progress).await?;
+        let image = engine.inspect(&name.to_string()).await?;
+        let image = image.ok_or_else(|| Error::Strict(format!("the engine lost {name}")))?;
+        for name in &self.request.tags {
+            engine.tag(&image.id, name).await?;
+        }
+        Ok(image)
+    }
+
+    async fn engine(&self) -> Result<&Engine, Error> {
+        self.world.engine().await.map_err(|source| Error::NoEngine {
+            source,
+            why: "It is needed only because the image has to be built; a build that is skipped \
+                  needs none",
+        })
     }
 
     fn announce(&self, why: &Why) -> Result<(), Error> {
@@ -217,11 +290,7 @@ impl Run<'_> {
 
     /// The image in the engine's store with all its names, found there or built.
     async fn image(&self, why: &Why) -> Result<(Outcome, LocalImage), Error> {
-        let engine = self.world.engine().await.map_err(|source| Error::NoEngine {
-            source,
-            why: "It is needed only because the image has to be built; a build that is skipped \
-                  needs none",
-        })?;
+        let engine = self.engine().await?;
         let there = match why {
             Why::Forced | Why::NotSkippable(_) => None,
             _ => find_in_engine(engine, self.prepared.key).await?,
@@ -233,10 +302,31 @@ impl Run<'_> {
             return Ok((Outcome::Local, image));
         }
         let id = engine.build(&self.build_request()?, self.progress).await?;
+        self.still_the_same().await?;
         let image = engine.inspect(&id.to_string()).await?;
         let image =
             image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
         Ok((Outcome::Built, image))
+    }
+
+    /// Fails when something that cannot be pinned is not what is in the key any more.
+    async fn still_the_same(&self) -> Result<(), Error> {
+        for image in &self.prepared.local_images {
+            let now = self.engine().await?.inspect(&image.name).await?;
+            let now = now.map(|found| ImageIdentity::EngineId(found.id.digest().clone()));
+            if now.as_ref() != Some(&image.identity) {
+                return Err(Error::Moved(format!("the image {}", image.name)));
+            }
+        }
+        if self.prepared.not_skippable.is_some() {
+            return Ok(());
+        }
+        let (fetched, mut reasons) = (&self.prepared.remotes, Vec::new());
+        let now = remotes::identify(fetched, self.request, self.world, &mut reasons).await;
+        if now != self.prepared.inputs.remotes {
+            return Err(Error::Moved("something that it fetches with ADD".into()));
+        }
+        Ok(())
     }
 
     fn build_request(&self) -> Result<BuildRequest, Error> {
@@ -257,7 +347,9 @@ impl Run<'_> {
         build.build_args = self.world.proxy_arguments();
         build.build_args.extend(request.build_args.clone());
         build.labels = request.labels.clone();
-        build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());
+        if prepared.not_skippable.is_none() {
+            build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());
+        }
         build.platform = request.platform.clone();
         build.no_cache = request.no_cache;
         build.cache_from = request.cache_from.clone();
@@ -286,6 +378,14 @@ impl Run<'_> {
         let manifest = manifest.ok_or_else(|| {
             Error::Strict(format!("{pushed} was pushed, and the registry does not have it"))
         })?;
+        // The engine pushes what the name means at that moment: another build may have moved it.
+        if self.prepared.not_skippable.is_none() {
+            let platform = self.request.target_platform();
+            let config = client.image_config(&first.repository, &manifest, &platform).await?;
+            if config.labels.get(Key::LABEL) != Some(&self.prepared.key.to_string()) {
+                return Err(Error::Moved(format!("the name {first} in the engine")));
+            }
+        }
         let mut tags = vec![Tagged { reference: first.clone(), change: TagChange::Pushed }];
         tags.extend(publish::point(&client, &first.repository, &manifest, others).await?);
         Ok((manifest, tags))

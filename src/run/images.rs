@@ -90,7 +90,12 @@ impl<'a> Found<'a> {
             .parse()
             .map_err(|source| Error::ImageName { name: key.name.clone(), source })?;
         let reference = reference.or_latest();
-        match self.ask_registry(&reference, &key.platform, is_base).await {
+        let answer = if self.request.offline {
+            Ok(None)
+        } else {
+            self.ask_registry(&reference, &key.platform, is_base).await
+        };
+        match answer {
             Ok(Some(resolved)) => Ok(resolved),
             answer => match (self.ask_engine(key).await, answer) {
                 (Ok(Some(image)), _) => Ok(self.local(key, &image)),

@@ -90,6 +90,12 @@ pub enum Error {
         /// What it is needed for.
         why: &'static str,
     },
+    /// Something that cannot be pinned changed while the image was being built.
+    #[error(
+        "{0} changed while the image was being built, so that the image would not be that of its \
+         key; nothing was published under the key: build again"
+    )]
+    Moved(String),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] engine::Error),

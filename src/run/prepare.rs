@@ -37,6 +37,8 @@ pub struct Prepared {
     pub features: BTreeSet<dockerfile::Feature>,
     /// The images that only the engine has, with the identifiers that are in the key.
     pub local_images: Vec<inputs::Image>,
+    /// What the build fetches from elsewhere.
+    pub remotes: Vec<dockerfile::Remote>,
 }
 
 /// Finds out what the image of `request` depends on.
@@ -117,8 +119,11 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     };
     let key = inputs.key();
     let dockerfile = match &parsed {
-        Parsed::Known(_) => marked(dockerfile, &asked, key).map_err(|e| named(e, request))?,
-        Parsed::Unknown(_) => dockerfile,
+        // What no key covers must not be found by one.
+        Parsed::Known(_) if reasons.is_empty() => {
+            marked(dockerfile, &asked, key).map_err(|e| named(e, request))?
+        }
+        _ => dockerfile,
     };
     world.reporter.detail(|| {
         format!("key {key} of {} entries in {:.1?}", inputs.entries(), started.elapsed())
@@ -132,6 +137,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         roots,
         features: slice.features,
         local_images,
+        remotes: slice.remotes,
     })
 }
 

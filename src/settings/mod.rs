@@ -73,6 +73,8 @@ pub struct Request {
     pub keys_in: Option<Repository>,
     /// Registries that may be spoken to without TLS or with an unknown certificate.
     pub insecure_registries: Vec<String>,
+    /// Whether no registry may be asked.
+    pub offline: bool,
     /// Whether a registry that cannot be asked is an error instead of a reason to build.
     pub strict: bool,
     /// How to show the build.
@@ -253,6 +255,7 @@ impl Request {
                 .chain(&settings.insecure_registries)
                 .cloned()
                 .collect(),
+            offline: options.offline,
             strict: options.strict || settings.strict.unwrap_or_default(),
             progress: if options.quiet { Progress::Quiet } else { options.progress },
             json: options.json,
