@@ -13,7 +13,8 @@ use crate::environment::Environment;
 use crate::host::Host;
 use crate::registry::{Proof, Registry};
 use crate::sources;
-use crate::store::{self, StoreError};
+use crate::store;
+use crate::store::choice::{NO_STORE, WAYS_OUT};
 use crate::transport::Deadline;
 use crate::{Credential, protocol};
 
@@ -153,7 +154,7 @@ fn check_store(environment: &Environment, findings: &mut Findings) {
             Err(error) => findings.bad(error.to_string(), ""),
         },
         Ok(None) => {
-            findings.odd("there is no place to keep a password", StoreError::None.to_string());
+            findings.odd(NO_STORE, WAYS_OUT);
         }
         Err(error) => findings.bad(error.to_string(), ""),
     }

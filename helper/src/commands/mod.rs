@@ -35,7 +35,6 @@ pub const NAMES: &[&str] =
 #[command(
     name = protocol::NAME,
     version,
-    disable_version_flag = true,
     after_help = EXAMPLES,
     after_long_help = VERBS
 )]
@@ -69,8 +68,12 @@ Docker and its kin call this program with one of the verbs get, store, erase, li
 which read their request from standard input.
 
 Sources are asked in this order: CI variables, the store, the RAM identity of this machine.
-The variable DOCKER_CREDENTIAL_ALIYUN_STORE chooses the store: secret-service, keyutils, file,
-helper:NAME.";
+
+The variables, the stores and the files: docker-credential-aliyun man | man -l -
+
+Exit status: 0 if it worked, 1 if it did not, 2 if the arguments make no sense.";
+
+const MANUAL: &str = include_str!("../../docker-credential-aliyun.1");
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -87,7 +90,7 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, in roff
+    /// Print the manual page, for man -l or a file docker-credential-aliyun.1
     Man,
 }
 
@@ -152,9 +155,7 @@ fn completions(shell: clap_complete::Shell) -> Result<(), CommandError> {
 }
 
 fn manual() -> Result<(), CommandError> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
-    Ok(io::stdout().write_all(&page)?)
+    Ok(io::stdout().write_all(MANUAL.as_bytes())?)
 }
 
 /// A line of talk, for people.
@@ -166,4 +167,33 @@ fn say(line: std::fmt::Arguments<'_>) {
 /// The way to registries, through the proxies that the environment names.
 fn transport(environment: &Environment) -> Transport {
     Transport::new(Proxies::from_variables(|name| environment.var(name).ok().flatten()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_told_from_a_verb() {
+        let mut program = Arguments::command();
+        program.build();
+        let names: Vec<_> = program.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(names, NAMES);
+    }
+
+    #[test]
+    fn the_manual_has_every_command_and_every_option() {
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(MANUAL.contains(&format!("\n.It Cm {name}\n")), "{name}");
+            for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(MANUAL.contains(&format!("Fl -{long}")), "{name} --{long}");
+            }
+        }
+    }
 }

@@ -26,6 +26,15 @@ const PLATFORM_HELPER: Option<&str> = if cfg!(target_os = "macos") {
     None
 };
 
+/// What is wrong where there is no store.
+pub const NO_STORE: &str = "no place to keep a secret: no keychain answers in this session, and no \
+                            encrypted file is set up";
+
+/// What to do where there is no store.
+pub const WAYS_OUT: &str = "run `docker-credential-aliyun login --store file HOST` once, which makes an encrypted file \
+     and its key; or set DOCKER_CREDENTIAL_ALIYUN_STORE=keyutils to keep secrets in the kernel for \
+     days; or set REGISTRY_USERNAME and REGISTRY_PASSWORD, and store nothing";
+
 /// A kind of store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
@@ -77,12 +86,7 @@ fn is_helper_name(name: &str) -> bool {
 #[non_exhaustive]
 pub enum StoreError {
     /// There is none, and it takes a person to change that.
-    #[error(
-        "no place to keep a secret: no Secret Service answers in this session, and no encrypted \
-         file is set up. Either run `docker-credential-aliyun login --store file HOST` once, which \
-         makes an encrypted file and its key; or set {VARIABLE}=keyutils to keep secrets in the \
-         kernel for days; or set REGISTRY_USERNAME and REGISTRY_PASSWORD, and store nothing"
-    )]
+    #[error("{NO_STORE}; {WAYS_OUT}")]
     None,
     /// The override is not one of ours.
     #[error(
