@@ -9,6 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    future::{ready, try_join_all},
+    stream,
+};
 use reqwest::{
     Method,
     header::{ACCEPT, CONTENT_TYPE, HeaderName, LINK},
@@ -36,6 +41,8 @@ const LARGEST_CONFIG: u64 = 8 << 20;
 const LARGEST_PAGE: u64 = 8 << 20;
 /// A repository with more pages of tags than this is not listed to the end.
 const MOST_PAGES: usize = 1000;
+/// Questions on their way at once.
+const QUESTIONS_AT_ONCE: usize = 8;
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What a run will want of a repository, so that one token is good for all of it.
@@ -98,7 +105,7 @@ impl Client {
             let host = self.host(name);
             async move { host.prepare(&self.transport, &scopes).await }
         });
-        futures_util::future::try_join_all(contacts.collect::<Vec<_>>()).await.map(drop)
+        try_join_all(contacts.collect::<Vec<_>>()).await.map(drop)
     }
 
     /// Reads a manifest, as the bytes that the registry holds. `None` when it has none of that
@@ -279,6 +286,26 @@ impl Client {
         Ok(tags)
     }
 
+    /// The digest of each of `tags`, those left out that are gone by now.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub async fn digests(
+        &self,
+        repository: &Repository,
+        tags: Vec<Tag>,
+    ) -> Result<Vec<(Tag, Digest)>, Error> {
+        let questions: Vec<_> = tags
+            .into_iter()
+            .map(|tag| async {
+                let digest = self.resolve(&repository.tagged(tag.clone())).await?;
+                Ok(digest.map(|digest| (tag, digest)))
+            })
+            .collect();
+        let answers = stream::iter(questions).buffered(QUESTIONS_AT_ONCE);
+        answers.try_filter_map(|answer| ready(Ok(answer))).try_collect().await
+    }
+
     /// Deletes a manifest, and with it every tag that points at it; `false` when there was none.
     ///
     /// # Errors
@@ -371,6 +398,7 @@ mod tests {
         spawnable(&client.resolve(&reference));
         spawnable(&client.prepare(&[(repository, Access::Push)]));
         spawnable(&client.tags(repository));
+        spawnable(&client.digests(repository, Vec::new()));
         let manifest = client.manifest(&reference);
         spawnable(&manifest);
     }

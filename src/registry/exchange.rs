@@ -3,14 +3,17 @@
 //!
 //! Must not know what the requests mean.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use reqwest::{
     Method, StatusCode, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION},
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{
     answer::Answer,
@@ -90,7 +93,11 @@ pub(super) struct Host {
     /// As its API is reached: Docker Hub's has another name.
     authority: String,
     base: OnceCell<Base>,
-    pub(super) auth: Auth,
+    auth: Auth,
+    /// Held by the first request until it is answered: what comes at the same moment would only
+    /// ask the same questions on connections of its own.
+    gate: Mutex<()>,
+    met: AtomicBool,
 }
 
 impl Host {
@@ -101,6 +108,8 @@ impl Host {
             authority: authority.to_owned(),
             base: OnceCell::new(),
             auth: Auth::new(name, logins),
+            gate: Mutex::new(()),
+            met: AtomicBool::new(false),
         }
     }
 
@@ -205,8 +214,24 @@ impl Host {
         Err(Answer::read(incoming, request.limit).await?.refusal(&who))
     }
 
-    /// Sends a request, with another authorization when the registry refuses the first.
     async fn admitted(
+        &self,
+        transport: &Transport,
+        request: &Request<'_>,
+    ) -> Result<(Incoming, Who), Error> {
+        let first = if self.met.load(Relaxed) { None } else { Some(self.gate.lock().await) };
+        if self.met.load(Relaxed) {
+            drop(first);
+            return self.authorised(transport, request).await;
+        }
+        let answered = self.authorised(transport, request).await;
+        // Even when it failed: the others shall not fail one after the other.
+        self.met.store(true, Relaxed);
+        answered
+    }
+
+    /// Sends a request, with another authorization when the registry refuses the first.
+    async fn authorised(
         &self,
         transport: &Transport,
         request: &Request<'_>,

@@ -19,6 +19,7 @@ mod manifest;
 mod records;
 mod reference;
 mod retry;
+mod sign;
 mod transport;
 
 pub use blobs::Arrival;
@@ -30,6 +31,7 @@ pub use manifest::{
     Descriptor, DescriptorPlatform, ImageConfig, ImageManifest, Index, InvalidManifest, Manifest,
     View, media_type,
 };
-pub use records::{RECORD_SUFFIX, Record, record_tag};
+pub use records::{RECORD_SUFFIX, Record, RecordHead, record_tag};
 pub use reference::{InvalidReference, InvalidTag, Reference, Repository, Tag, TagOrDigest};
+pub use sign::{SigningKey, Untrusted, WeakKey};
 pub use transport::Statistics;

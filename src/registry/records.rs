@@ -20,7 +20,7 @@ use super::{
     digest::Digest,
     error::Error,
     manifest::{Descriptor, InvalidManifest, Manifest, media_type},
-    reference::{Repository, Tag},
+    reference::{Reference, Repository, Tag},
 };
 
 /// What the tag of a record has that the tag of its image has not.
@@ -29,6 +29,8 @@ pub const RECORD_SUFFIX: &str = ".inputs";
 const ARTIFACT: &str = "application/vnd.smartbuild.inputs.v1";
 /// What its layer is.
 const LAYER: &str = "application/vnd.smartbuild.inputs.v1+gzip";
+/// The digest of the inputs as they are stored, whatever wraps them.
+const INPUTS: &str = "io.smartbuild.inputs";
 /// The digest of the manifest that the record is of.
 const IMAGE: &str = "io.smartbuild.image";
 /// When the record was made; the name is the image specification's.
@@ -49,6 +51,65 @@ pub struct Record {
     pub notes: BTreeMap<String, String>,
     /// The inputs, compressed by whoever wrote them.
     pub inputs: Bytes,
+}
+
+/// A record without the inputs themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordHead {
+    /// The manifest that was made from the inputs.
+    pub image: Digest,
+    /// The digest of the inputs as they are stored.
+    pub inputs: Digest,
+    /// When, as RFC 3339 writes it.
+    pub created: String,
+    /// Further notes.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// The record without the inputs themselves.
+    #[must_use]
+    pub fn head(&self) -> RecordHead {
+        RecordHead {
+            image: self.image.clone(),
+            inputs: Digest::of(&self.inputs),
+            created: self.created.clone(),
+            notes: self.notes.clone(),
+        }
+    }
+}
+
+impl RecordHead {
+    /// Reads the annotations or labels of a record.
+    fn read(mut notes: BTreeMap<String, String>) -> Result<Self, InvalidManifest> {
+        let mut digest = |name: &str| {
+            let digest = notes.remove(name).and_then(|digest| digest.parse().ok());
+            digest.ok_or_else(|| InvalidManifest::NoRecord(format!("it does not say `{name}`")))
+        };
+        let (image, inputs) = (digest(IMAGE)?, digest(INPUTS)?);
+        let created = notes.remove(CREATED).unwrap_or_default();
+        Ok(Self { image, inputs, created, notes })
+    }
+
+    /// The annotations or labels of a record.
+    fn write(&self) -> BTreeMap<String, String> {
+        let own = [
+            (IMAGE, self.image.to_string()),
+            (INPUTS, self.inputs.to_string()),
+            (CREATED, self.created.clone()),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        self.notes.clone().into_iter().chain(own).collect()
+    }
+}
+
+/// A record's manifest, understood.
+struct Found {
+    reference: Reference,
+    head: RecordHead,
+    layer: Descriptor,
+    /// Whether the layer is a plain image's.
+    plain: bool,
 }
 
 /// The tag of the record that belongs to a key's tag; `None` where a tag is too long for it.
@@ -89,6 +150,40 @@ impl Client {
         repository: &Repository,
         key: &Tag,
     ) -> Result<Option<Record>, Error> {
+        let Some(found) = self.find_record(repository, key).await? else { return Ok(None) };
+        let Found { reference, head, layer, plain } = found;
+        let invalid = |what: String| Error::manifest(&reference, InvalidManifest::NoRecord(what));
+        let content = self.blob(repository, &layer, LARGEST).await?;
+        let inputs = if plain {
+            unpack(&content).map_err(|error| invalid(error.to_string()))?
+        } else {
+            content
+        };
+        if !head.inputs.matches(&inputs) {
+            return Err(invalid("its inputs are not those that it names".to_owned()));
+        }
+        let RecordHead { image, created, notes, .. } = head;
+        Ok(Some(Record { image, created, notes, inputs }))
+    }
+
+    /// What the record of `key` says about itself, for one request (two where it is a plain
+    /// image); `None` when there is none.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or what is there is no record.
+    pub async fn record_head(
+        &self,
+        repository: &Repository,
+        key: &Tag,
+    ) -> Result<Option<RecordHead>, Error> {
+        Ok(self.find_record(repository, key).await?.map(|found| found.head))
+    }
+
+    async fn find_record(
+        &self,
+        repository: &Repository,
+        key: &Tag,
+    ) -> Result<Option<Found>, Error> {
         let Some(tag) = record_tag(key) else { return Ok(None) };
         let reference = repository.tagged(tag);
         let Some(manifest) = self.manifest(&reference).await? else { return Ok(None) };
@@ -97,22 +192,16 @@ impl Client {
         let image = manifest.image().ok_or_else(|| invalid("it is an index"))?;
         let [layer] = image.layers.as_slice() else { return Err(invalid("it has not one layer")) };
         let plain = manifest.media_type == media_type::DOCKER_MANIFEST;
-        let (mut notes, inputs) = if plain {
+        let notes = if plain {
             let platform = crate::platform::Platform::host();
-            let config = self.image_config(repository, &manifest, &platform);
-            let (config, layer) = try_join(config, self.blob(repository, layer, LARGEST)).await?;
-            (config.labels, unpack(&layer).map_err(|error| invalid(&error.to_string()))?)
+            self.image_config(repository, &manifest, &platform).await?.labels
         } else if layer.media_type == LAYER {
-            (image.annotations.clone(), self.blob(repository, layer, LARGEST).await?)
+            image.annotations.clone()
         } else {
             return Err(invalid("it is of another kind"));
         };
-        let image = notes
-            .remove(IMAGE)
-            .and_then(|digest| digest.parse().ok())
-            .ok_or_else(|| invalid("it does not say what it is of"))?;
-        let created = notes.remove(CREATED).unwrap_or_default();
-        Ok(Some(Record { image, created, notes, inputs }))
+        let head = RecordHead::read(notes).map_err(|error| Error::manifest(&reference, error))?;
+        Ok(Some(Found { head, layer: layer.clone(), plain, reference }))
     }
 
     async fn put_form(
@@ -152,7 +241,7 @@ fn artifact(record: &Record) -> Form {
         config: Bytes::from_static(b"{}"),
         layer_type: LAYER,
         layer: record.inputs.clone(),
-        notes: Some(annotations(record)),
+        notes: Some(record.head().write()),
     }
 }
 
@@ -162,7 +251,7 @@ fn image(record: &Record) -> io::Result<Form> {
         "architecture": "amd64",
         "os": "linux",
         "created": record.created,
-        "config": {"Labels": annotations(record)},
+        "config": {"Labels": record.head().write()},
         "rootfs": {"type": "layers", "diff_ids": [unpacked]},
         "history": [{"created": record.created, "created_by": "smartbuild"}],
     });
@@ -174,12 +263,6 @@ fn image(record: &Record) -> io::Result<Form> {
         layer,
         notes: None,
     })
-}
-
-fn annotations(record: &Record) -> BTreeMap<String, String> {
-    let own = [(IMAGE, record.image.to_string()), (CREATED, record.created.clone())];
-    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
-    record.notes.clone().into_iter().chain(own).collect()
 }
 
 fn manifest(

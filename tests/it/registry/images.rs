@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use smartbuild::registry::{Arrival, Descriptor, Error, Manifest, Record, media_type, record_tag};
-use smartbuild_test_rig::{Front, Image, Program, Registry, Rule, Work};
+use smartbuild::registry::{
+    Arrival, Descriptor, Digest, Error, Manifest, Record, SigningKey, media_type, record_tag,
+};
+use smartbuild_test_rig::{Front, Image, Program, Registry, Rule, Work, unique};
 
 use super::{anonymous, name, patient, repository, tagged, user};
 
@@ -70,7 +72,7 @@ async fn what_is_not_there_is_none_and_no_error() {
         assert_eq!(client.resolve(&reference).await.unwrap(), None);
     }
     assert_eq!(client.tags(&repository(registry.host(), "other")).await.unwrap(), []);
-    let digest = smartbuild::registry::Digest::of(b"");
+    let digest = Digest::of(b"");
     let absent = repository(registry.host(), "app").pinned(digest);
     assert_eq!(client.manifest(&absent).await.unwrap(), None);
 }
@@ -95,7 +97,7 @@ async fn tags_are_listed_and_manifests_deleted() {
 
     let read_only = Registry::builder().read_only().start();
     let app = repository(read_only.host(), "app");
-    let nothing = smartbuild::registry::Digest::of(b"");
+    let nothing = Digest::of(b"");
     let error = client.delete(&app, &nothing.into()).await.unwrap_err();
     assert!(matches!(error, Error::Refused { status: 405, .. }), "{error:?}");
 }
@@ -215,11 +217,13 @@ async fn records_read_back_whichever_form_the_registry_takes() {
     let client = anonymous();
     let key = name(&format!("sb1-{}", "0".repeat(64)));
     let record = Record {
-        image: smartbuild::registry::Digest::of(b"image"),
+        image: Digest::of(b"image"),
         created: "2026-11-23T18:00:00Z".to_owned(),
         notes: BTreeMap::from([("io.smartbuild.note".to_owned(), "x".to_owned())]),
         inputs: Bytes::from(vec![7; 100_000]),
     };
+    let signing = SigningKey::new(&unique("secret-of-the-test").into()).unwrap();
+    let record = signing.sign(&key, record);
     let plain = repository(&front.host(), "plain");
     let artifact = repository(&front.host(), "artifact");
     assert_eq!(client.record(&artifact, &key).await.unwrap(), None);
@@ -234,6 +238,10 @@ async fn records_read_back_whichever_form_the_registry_takes() {
     let manifest = client.manifest(&plain.tagged(tag.clone())).await.unwrap().unwrap();
     assert_eq!(manifest.media_type, media_type::DOCKER_MANIFEST);
     for path in ["plain", "artifact"] {
+        let repository = repository(&front.host(), path);
+        let head = client.record_head(&repository, &key).await.unwrap().unwrap();
+        assert_eq!(signing.verify(&key, &head, &Digest::of(b"image")), Ok(()));
+        assert!(signing.verify(&key, &head, &Digest::of(b"planted")).is_err());
         skopeo_reads(&registry.name(&format!("{path}:{tag}")));
     }
 

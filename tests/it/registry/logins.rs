@@ -91,6 +91,21 @@ async fn without_preparation_a_first_request_costs_a_challenge_and_a_token() {
 
 #[tokio::test]
 #[ignore = "needs a registry: run tests/run.sh"]
+async fn questions_at_the_same_moment_cost_one_challenge_and_one_token() {
+    let registry = Registry::token("ci", "hunter2");
+    registry.push("app", "1", &image());
+    let client = user("ci", "hunter2");
+    let app = repository(registry.host(), "app");
+    let tags = (0..10).map(|n| name(&n.to_string())).collect();
+    let digests = client.digests(&app, tags).await.unwrap();
+    assert_eq!(digests.len(), 1, "the others are not there");
+    let log = registry.log();
+    assert_eq!(log.iter().filter(|entry| entry.status == 401).count(), 1, "{log:?}");
+    assert_eq!((log.len(), registry.tokens().requests().len()), (11, 1));
+}
+
+#[tokio::test]
+#[ignore = "needs a registry: run tests/run.sh"]
 async fn a_token_that_ends_in_mid_run_is_renewed() {
     let registry = Registry::token("ci", "hunter2");
     registry.push("app", "1", &image());
