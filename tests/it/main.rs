@@ -5,3 +5,4 @@ mod engine;
 mod main_job;
 mod pipeline;
 mod registry;
+mod soundness;
