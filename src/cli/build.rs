@@ -12,6 +12,7 @@ pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let progress = report::progress::watch(request.progress);
     let report = carry_out(run::build(request, &world, &*progress))?;
     world.reporter.finish(&report);
+    world.reporter.detail(|| world.conversation());
     let identifier = report.digest.as_ref().or(report.image_id.as_ref());
     if let (Some(path), Some(identifier)) = (&request.iidfile, identifier) {
         std::fs::write(path, identifier.to_string())

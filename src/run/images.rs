@@ -121,8 +121,21 @@ impl<'a> Found<'a> {
         let by_name = self.request.base_policy == BasePolicy::Tag && reference.digest.is_none();
         let (digest, base) = if is_base {
             let Some(manifest) = client.manifest(reference).await? else { return Ok(None) };
-            let config = client.image_config(&reference.repository, &manifest, platform).await?;
-            (manifest.digest.clone(), Some(base_image(&config)))
+            let remembered = self.world.bases();
+            let known = remembered.as_ref().and_then(|r| r.get(&manifest.digest, platform));
+            let base = match known {
+                Some(base) => base,
+                None => {
+                    let config =
+                        client.image_config(&reference.repository, &manifest, platform).await?;
+                    let base = base_image(&config);
+                    if let Some(remembered) = remembered {
+                        remembered.put(&manifest.digest, platform, &base);
+                    }
+                    base
+                }
+            };
+            (manifest.digest, Some(base))
         } else if let Some(digest) = &reference.digest {
             (digest.clone(), None)
         } else {

@@ -3,6 +3,7 @@
 //! Knows the order of things; must not know wire formats. [`prepare`] finds the key, [`build`] makes
 //! the image be there, [`check`] only looks.
 
+mod bases;
 mod build;
 mod explain;
 mod images;

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::sync::OnceCell;
 
+use super::bases::Bases;
 use crate::{
     credentials::{self, Credentials, Login, Logins, Proxies},
     engine::{self, Endpoint, Engine},
@@ -68,6 +69,17 @@ impl World {
         self.client.get().map_or(0, |client| client.statistics().requests)
     }
 
+    /// What the conversations with registries have cost so far, in words.
+    #[must_use]
+    pub fn conversation(&self) -> String {
+        let Some(client) = self.client.get() else { return "no registry was asked".to_owned() };
+        let cost = client.statistics();
+        format!(
+            "{} requests to registries ({} for tokens, {} repeated), {} bytes sent, {} received",
+            cost.requests, cost.tokens, cost.retries, cost.sent, cost.received
+        )
+    }
+
     /// The logins.
     pub(super) fn credentials(&self) -> Arc<Credentials> {
         let make = || Arc::new(Credentials::new(self.environment.clone()));
@@ -110,9 +122,19 @@ impl World {
 
     /// Where digests of unchanged files are remembered.
     pub(super) fn stat_cache(&self) -> Option<PathBuf> {
+        self.cache_directory().map(|directory| directory.join("stat"))
+    }
+
+    /// What is remembered of base images.
+    pub(super) fn bases(&self) -> Option<Bases> {
+        self.cache_directory().map(|directory| Bases::new(directory.join("bases")))
+    }
+
+    /// The user's directory for what can be made again.
+    fn cache_directory(&self) -> Option<PathBuf> {
         let base = self.environment.path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let base = base.or_else(|| Some(self.environment.home()?.join(".cache")))?;
-        Some(base.join("smartbuild").join("stat"))
+        Some(base.join("smartbuild"))
     }
 }
 
