@@ -9,7 +9,7 @@ use std::{
 
 use docker_credential_aliyun::secret::Secret;
 
-use super::{context::Context, error::Error};
+use super::{buildkit, context::Context, error::Error};
 use crate::{
     context::{Change, Changed},
     credentials::Logins,
@@ -25,6 +25,8 @@ pub struct BuildRequest {
     pub dockerfile_name: String,
     /// The files that it can read.
     pub context: Context,
+    /// Other directories that it can read, by the names that it has for them.
+    pub contexts: BTreeMap<String, Context>,
     /// The names that the image gets.
     pub tags: Vec<Reference>,
     /// The stage to build; `None` for the last one.
@@ -39,8 +41,12 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Whether to ask the registry for bases that the engine has.
     pub pull: bool,
-    /// Images whose cache may be used.
+    /// Stages whose steps are run even if the engine has their results.
+    pub no_cache_filter: Vec<String>,
+    /// Caches that may be used: references, or `type=registry,ref=...`.
     pub cache_from: Vec<String>,
+    /// Where to put the cache: `type=inline`, or `type=registry,ref=...,mode=max`.
+    pub cache_to: Vec<String>,
     /// The network of `RUN`: `default`, `none` or `host`.
     pub network: Option<String>,
     /// Lines for `/etc/hosts`, `name:address` each.
@@ -72,6 +78,7 @@ impl BuildRequest {
             dockerfile,
             dockerfile_name: "Dockerfile".to_owned(),
             context,
+            contexts: BTreeMap::new(),
             tags: Vec::new(),
             target: None,
             build_args: BTreeMap::new(),
@@ -79,7 +86,9 @@ impl BuildRequest {
             platform: None,
             no_cache: false,
             pull: false,
+            no_cache_filter: Vec::new(),
             cache_from: Vec::new(),
+            cache_to: Vec::new(),
             network: None,
             add_hosts: Vec::new(),
             shm_size: None,
@@ -108,8 +117,10 @@ impl BuildRequest {
         for (name, map) in maps.into_iter().filter(|(_, map)| !map.is_empty()) {
             add(name, serde_json::json!(map).to_string());
         }
-        if !self.cache_from.is_empty() {
-            add("cachefrom", serde_json::json!(self.cache_from).to_string());
+        let caches: Vec<_> =
+            self.cache_from.iter().filter_map(|cache| buildkit::reference_of(cache)).collect();
+        if !caches.is_empty() {
+            add("cachefrom", serde_json::json!(caches).to_string());
         }
         if !self.ulimits.is_empty() {
             let limits: Vec<_> = self.ulimits.iter().map(Ulimit::json).collect();

@@ -66,6 +66,13 @@ pub struct Capabilities {
     pub os: String,
 }
 
+impl Capabilities {
+    /// Whether it speaks that version of the API, or a later one.
+    fn has_api(&self, wanted: &ClientVersion) -> bool {
+        api_version(&self.api).is_some_and(|api| api >= *wanted)
+    }
+}
+
 /// Which engine it is, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -149,13 +156,7 @@ impl Engine {
     pub async fn version(&self) -> Result<Version, Error> {
         let action = "say its version";
         let version = self.docker.version().await.map_err(|e| of_bollard(action, e))?;
-        let info = self.docker.info().await.map_err(|e| of_bollard(action, e))?;
-        let containerd_store = info
-            .driver_status
-            .iter()
-            .flatten()
-            .flatten()
-            .any(|word| word.starts_with("io.containerd.snapshotter"));
+        let containerd_store = self.has_containerd_store().await?;
         let name = if self.capabilities.podman { "Podman Engine" } else { "Docker Engine" };
         Ok(Version {
             name: name.to_owned(),
@@ -167,6 +168,13 @@ impl Engine {
             ),
             containerd_store,
         })
+    }
+
+    /// Whether images are kept in containerd's store.
+    async fn has_containerd_store(&self) -> Result<bool, Error> {
+        let info = self.docker.info().await.map_err(|e| of_bollard("say how it is set up", e))?;
+        let mut words = info.driver_status.iter().flatten().flatten();
+        Ok(words.any(|word| word.starts_with("io.containerd.snapshotter")))
     }
 
     /// Builds an image with exactly the inputs of `request`, and tags it.
@@ -181,7 +189,16 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         if self.capabilities.buildkit {
-            buildkit::build(&self.http, request, progress).await
+            if let Some(cache) =
+                request.cache_to.iter().find(|cache| !cache.contains("type=inline"))
+                && !self.has_containerd_store().await?
+            {
+                return Err(BuildError::Unsupported {
+                    what: format!("with its cache exported to `{cache}`"),
+                    why: "only engines with containerd's image store can; `type=inline` works with every BuildKit".to_owned(),
+                });
+            }
+            buildkit::build(&self.http, &self.capabilities, request, progress).await
         } else {
             classic::build(&self.http, &self.capabilities, request, progress).await
         }

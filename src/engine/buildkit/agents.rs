@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::grpc::{self, Answer, Code, Messages, Status};
+use super::grpc::{self, Code, Messages, Outgoing, Status};
 
 /// The agent's id when nobody gives it another (buildkit `session/sshforward/ssh.go`).
 const DEFAULT: &str = "default";
@@ -41,7 +41,7 @@ pub(super) async fn check(
 pub(super) async fn forward(
     agents: &BTreeMap<String, PathBuf>,
     request: Request<Incoming>,
-) -> Response<Answer> {
+) -> Response<Outgoing> {
     let id = request.headers().get(ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let path = match socket(agents, id) {
         Ok(path) => path,

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::grpc::{self, Answer, Code, Messages, Status};
+use super::grpc::{self, Code, Messages, Outgoing, Status};
 use crate::{
     context::{Entry, Kind},
     engine::{
@@ -68,7 +68,7 @@ pub(super) fn diff_copy(
     directories: &Directories,
     fault: &Fault,
     request: Request<Incoming>,
-) -> Response<Answer> {
+) -> Response<Outgoing> {
     let name = metadata(request.headers(), "dir-name").pop().unwrap_or_default();
     let Some(directory) = directories.get(&name) else {
         return grpc::refuse(Status::new(Code::NotFound, format!("no directory `{name}` here")));

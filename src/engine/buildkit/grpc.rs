@@ -1,7 +1,7 @@
-//! Just enough gRPC over hyper to serve BuildKit: messages with their five-byte prefix, streams,
+//! Just enough gRPC over hyper to serve BuildKit and to call it: messages with their five-byte prefix, streams,
 //! and the status that ends them in trailers.
 //!
-//! Knows the wire (grpc `doc/PROTOCOL-HTTP2.md`); must not know what is served.
+//! Knows the wire (grpc `doc/PROTOCOL-HTTP2.md`); must not know what is said.
 
 use std::{
     convert::Infallible,
@@ -13,9 +13,20 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    client::conn::http2,
+};
+use hyper_util::rt::TokioExecutor;
 use prost::Message;
 use tokio::sync::mpsc;
+
+use crate::engine::error::innermost;
+
+/// Room for what the other side sends. BuildKit's requests for files are frames of a few bytes, and
+/// many; h2 takes many small frames for an attack, in proportion to the room that it was given
+/// (hyperium/h2#935).
+pub(super) const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// The longest message that we take: fsutil and BuildKit send nothing near it.
 const LONGEST_MESSAGE: usize = 16 << 20;
@@ -33,6 +44,7 @@ pub(super) struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     Ok = 0,
+    Cancelled = 1,
     Unknown = 2,
     InvalidArgument = 3,
     NotFound = 5,
@@ -40,9 +52,29 @@ pub(super) enum Code {
     Unavailable = 14,
 }
 
+impl Code {
+    /// The code that a number stands for; those that nobody here looks at are unknown.
+    fn of(number: &str) -> Self {
+        let known = [
+            Self::Cancelled,
+            Self::InvalidArgument,
+            Self::NotFound,
+            Self::Unimplemented,
+            Self::Unavailable,
+        ];
+        let number = number.parse();
+        known.into_iter().find(|code| number == Ok(*code as u16)).unwrap_or(Self::Unknown)
+    }
+}
+
 impl Status {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// The connection broke.
+    fn broken(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(Code::Unavailable, innermost(error))
     }
 
     fn ok() -> Self {
@@ -89,18 +121,20 @@ pub(super) fn encode(message: &impl Message, buffer: &mut BytesMut) {
     message.encode(buffer).unwrap_or_default();
 }
 
-/// The messages of a caller.
+/// The messages that come from the other side.
 pub(super) struct Messages<B> {
     body: B,
     buffer: BytesMut,
+    /// What came after the last one.
+    trailers: HeaderMap,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Messages<B>
 where
-    B::Error: fmt::Display,
+    B::Error: std::error::Error + 'static,
 {
     pub(super) fn new(body: B) -> Self {
-        Self { body, buffer: BytesMut::new() }
+        Self { body, buffer: BytesMut::new(), trailers: HeaderMap::new() }
     }
 
     /// The next one; `None` when the caller has no more to say.
@@ -112,12 +146,11 @@ where
                     .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()));
             }
             match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(error)) => return Err(Status::new(Code::Unknown, error.to_string())),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.buffer.extend_from_slice(&data),
+                    Err(frame) => self.trailers = frame.into_trailers().unwrap_or_default(),
+                },
+                Some(Err(error)) => return Err(Status::broken(&error)),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(Status::new(Code::InvalidArgument, "a message was cut off")),
             }
@@ -144,11 +177,114 @@ where
     }
 }
 
+/// The client's side of a connection.
+#[derive(Clone)]
+pub(super) struct Client {
+    sender: http2::SendRequest<Outgoing>,
+    /// The name of the other side, which servers want to hear.
+    authority: String,
+}
+
+impl Client {
+    /// Begins HTTP/2 on a connection. It ends when the client and its calls are dropped.
+    pub(super) async fn new<C>(connection: C, authority: &str) -> Result<Self, hyper::Error>
+    where
+        C: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(connection)
+            .await?;
+        tokio::spawn(driver);
+        Ok(Self { sender, authority: authority.to_owned() })
+    }
+
+    /// Calls a method that answers once.
+    pub(super) async fn unary<Q, A>(&self, method: &str, question: &Q) -> Result<A, Status>
+    where
+        Q: Message,
+        A: Message + Default,
+    {
+        let mut answers = self.stream(method, question).await?;
+        let answer = answers.next().await?;
+        // The status comes after the answer.
+        while answers.next::<A>().await?.is_some() {}
+        answer.ok_or_else(|| Status::new(Code::Unknown, "there was no answer"))
+    }
+
+    /// Calls a method that answers with a stream.
+    pub(super) async fn stream<Q: Message>(
+        &self,
+        method: &str,
+        question: &Q,
+    ) -> Result<Answers, Status> {
+        let mut buffer = BytesMut::new();
+        encode(question, &mut buffer);
+        let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(Ok(buffer.freeze())).unwrap_or_default();
+        drop(sender);
+        self.call(method, &HeaderMap::new(), receiver).await
+    }
+
+    /// Calls a method that is a stream both ways.
+    pub(super) async fn call(
+        &self,
+        method: &str,
+        metadata: &HeaderMap,
+        questions: mpsc::Receiver<Result<Bytes, Status>>,
+    ) -> Result<Answers, Status> {
+        let mut request = Request::post(format!("http://{}{method}", self.authority))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers")
+            .body(Outgoing { messages: questions, trailers: false, ended: false })
+            .map_err(|error| Status::broken(&error))?;
+        request.headers_mut().extend(metadata.clone());
+        let mut sender = self.sender.clone();
+        let response = sender.send_request(request).await.map_err(|e| Status::broken(&e))?;
+        // A call that is refused at once has its status in the head.
+        ended(response.headers())?;
+        if !response.status().is_success() {
+            let message = format!("it answers with HTTP status {}", response.status());
+            return Err(Status::new(Code::Unknown, message));
+        }
+        Ok(Answers(Messages::new(response.into_body())))
+    }
+}
+
+/// The answers of a call.
+pub(super) struct Answers(Messages<Incoming>);
+
+impl Answers {
+    /// The next one; `None` when the call ended well.
+    pub(super) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+        match self.0.next().await? {
+            Some(message) => Ok(Some(message)),
+            None => ended(&self.0.trailers).map(|()| None),
+        }
+    }
+}
+
+/// How a call ended, by its trailers.
+fn ended(trailers: &HeaderMap) -> Result<(), Status> {
+    let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
+    match text("grpc-status") {
+        None | Some("0") => Ok(()),
+        Some(code) => {
+            let message = text("grpc-message").unwrap_or_default();
+            // Percent-encoding alone: a plus is a plus.
+            let message = message.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+            let message =
+                form_urlencoded::parse(message.as_bytes()).map(|(name, _)| name.into_owned());
+            Err(Status::new(Code::of(code), message.collect::<String>()))
+        }
+    }
+}
+
 /// Serves a call of one question and one answer.
 pub(super) async fn unary<Q, A, F>(
     request: Request<Incoming>,
     answer: impl FnOnce(Q) -> F,
-) -> Response<Answer>
+) -> Response<Outgoing>
 where
     Q: Message + Default,
     A: Message,
@@ -167,12 +303,12 @@ where
 }
 
 /// Refuses a call.
-pub(super) fn refuse(status: Status) -> Response<Answer> {
+pub(super) fn refuse(status: Status) -> Response<Outgoing> {
     only(Err(status))
 }
 
 /// An answer of one message, or of none.
-fn only(item: Result<Bytes, Status>) -> Response<Answer> {
+fn only(item: Result<Bytes, Status>) -> Response<Outgoing> {
     let (sender, receiver) = mpsc::channel(1);
     // There is room for one, and the receiver is right here.
     sender.try_send(item).unwrap_or_default();
@@ -180,20 +316,21 @@ fn only(item: Result<Bytes, Status>) -> Response<Answer> {
 }
 
 /// An answer whose messages come out of a channel: encoded ones, until an error or the end.
-pub(super) fn response(messages: mpsc::Receiver<Result<Bytes, Status>>) -> Response<Answer> {
-    let mut response = Response::new(Answer { messages, ended: false });
+pub(super) fn response(messages: mpsc::Receiver<Result<Bytes, Status>>) -> Response<Outgoing> {
+    let mut response = Response::new(Outgoing { messages, trailers: true, ended: false });
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     response
 }
 
-/// The body of an answer.
-pub(super) struct Answer {
+/// What is sent: messages out of a channel and, in an answer, the status at their end.
+pub(super) struct Outgoing {
     messages: mpsc::Receiver<Result<Bytes, Status>>,
+    trailers: bool,
     ended: bool,
 }
 
-impl Body for Answer {
+impl Body for Outgoing {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -208,6 +345,9 @@ impl Body for Answer {
             Some(Ok(messages)) => Frame::data(messages),
             end => {
                 self.ended = true;
+                if !self.trailers {
+                    return Poll::Ready(None);
+                }
                 let status = end.and_then(Result::err).unwrap_or_else(Status::ok);
                 Frame::trailers(status.trailers())
             }

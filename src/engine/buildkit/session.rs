@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use super::{
     agents,
     filesync::{self, Directories},
-    grpc::{self, Answer, Code, Status},
+    grpc::{self, Code, Outgoing, Status},
 };
 use crate::{
     credentials::Logins,
@@ -39,10 +39,6 @@ const ACTION: &str = "open a session for the build";
 const DOCKER_HUB: &str = "registry-1.docker.io";
 /// The longest secret that BuildKit takes (buildkit `session/secrets/secretsprovider/store.go`).
 const LONGEST_SECRET: u64 = 500 * 1024;
-/// Room for what BuildKit sends us. Its requests for files are frames of a few bytes, and many;
-/// h2 takes many small frames for an attack, in proportion to the room that it was given
-/// (hyperium/h2#935).
-const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// The calls that are served.
 mod method {
@@ -110,7 +106,7 @@ async fn serve(connection: Upgraded, services: Arc<Services>) {
     });
     // However it ends, the build's own answer says it better.
     let _ = http2::Builder::new(TokioExecutor::new())
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(grpc::CONNECTION_WINDOW)
         .serve_connection(connection, service)
         .await;
 }
@@ -129,7 +125,7 @@ impl Services {
         methods
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn call(&self, request: Request<Incoming>) -> Response<Outgoing> {
         match request.uri().path() {
             method::DIFF_COPY => filesync::diff_copy(&self.directories, &self.fault, request),
             method::CREDENTIALS => grpc::unary(request, |asked| self.credentials(asked)).await,

@@ -112,8 +112,8 @@ impl Trace {
 
     fn log(&mut self, log: VertexLog, progress: &dyn Progress) {
         let (id, step, _) = self.step(&log.vertex);
-        step.log.push(&log.msg);
         let stream = if log.stream == 1 { Stream::Stdout } else { Stream::Stderr };
+        step.log.push(stream, &log.msg);
         progress.event(Event::Log { step: id, stream, text: log.msg });
     }
 

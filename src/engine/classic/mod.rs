@@ -16,6 +16,7 @@ use self::output::Output;
 use super::{
     Capabilities,
     build::{BuildError, BuildRequest, Fault},
+    buildkit,
     error::Error,
     http::{Http, Message, query},
     images::{Auth, ImageId, header_value},
@@ -51,6 +52,9 @@ fn check(capabilities: &Capabilities, request: &BuildRequest) -> Result<(), Buil
     }
     if !request.ssh.is_empty() {
         return Err(unsupported("with SSH agents"));
+    }
+    if let Some(what) = buildkit::needed_for(request) {
+        return Err(unsupported(&what));
     }
     // podman's builder knows the newer instructions, though not the session.
     match request.needs_buildkit.first() {

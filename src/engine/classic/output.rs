@@ -142,7 +142,7 @@ impl Step {
             Some(text) => (Stream::Stderr, text.as_bytes()),
             None => (Stream::Stdout, text.as_bytes()),
         };
-        self.log.push(text);
+        self.log.push(stream, text);
         progress.event(Event::Log { step: self.id, stream, text: text.to_vec() });
     }
 }

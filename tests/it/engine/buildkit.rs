@@ -139,3 +139,95 @@ async fn an_ssh_agent_is_given_to_the_steps_that_mount_it() {
     assert!(heard.log("RUN").contains("socket: /run/buildkit/ssh_agent"), "{}", heard.log("RUN"));
     engine().await.remove(&id.to_string()).await.unwrap();
 }
+
+/// Whether the rig's engine is that old, and what it says then has been checked.
+async fn too_old(request: &smartbuild::engine::BuildRequest, api: &str, said: &str) -> bool {
+    let engine = engine().await;
+    let number = |text: &str| text.split('.').map(|n| n.parse().unwrap()).collect::<Vec<u32>>();
+    if number(&engine.capabilities().api) >= number(api) {
+        return false;
+    }
+    let error = engine.build(request, &Heard::default()).await.unwrap_err();
+    assert!(matches!(error, BuildError::Unsupported { .. }), "{error:?}");
+    assert!(error.to_string().contains(said), "{error}");
+    true
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn named_contexts_are_served_beside_the_main_one() {
+    let (work, other, registry) = (Work::new(), Work::new(), Registry::open());
+    work.write("file", "of the main one\n");
+    other.write("file", "of the other\n").write("deep/file", "x");
+    let dockerfile = format!(
+        "FROM {}\nCOPY file /main\nCOPY --from=other . /other\n\
+         RUN cat /main /other/file && find /other -type f | sort\n",
+        registry.push_base()
+    );
+    let (first, second) = (Image::new("contexts"), Image::new("contexts"));
+    let mut request = request(&work, &dockerfile);
+    request.no_cache = true;
+    request.contexts.insert("other".to_owned(), super::context(&other));
+    request.tags = vec![first.reference(), second.reference()];
+    request.labels.insert("l".to_owned(), "m".to_owned());
+    if too_old(&request, "1.42", "with named contexts").await {
+        return;
+    }
+    let heard = Heard::default();
+    let id = engine().await.build(&request, &heard).await.unwrap();
+    let expected = "of the main one\nof the other\n/other/deep/file\n/other/file\n";
+    assert_eq!(heard.log("RUN"), expected);
+    for image in [&first, &second] {
+        let found = engine().await.inspect(&image.name).await.unwrap().unwrap();
+        assert_eq!((&found.id, found.labels["l"].as_str()), (&id, "m"));
+    }
+
+    request.dockerfile.extend_from_slice(b"RUN echo it fails; exit 9\n");
+    let error = engine().await.build(&request, &Heard::default()).await.unwrap_err();
+    let BuildError::Step { exit_code: Some(9), log, .. } = error else { panic!("{error:?}") };
+    assert_eq!(log, "it fails\n");
+
+    request.dockerfile = b"FROM scratch\nCOPPY a b\n".to_vec();
+    let error = engine().await.build(&request, &Heard::default()).await.unwrap_err();
+    assert!(matches!(&error, BuildError::Dockerfile { .. }), "{error:?}");
+
+    request.dockerfile = b"FROM scratch\nCOPY --from=other file /\n".to_vec();
+    other.write("file", "changed since\n");
+    let error = engine().await.build(&request, &Heard::default()).await.unwrap_err();
+    assert!(matches!(&error, BuildError::ContextChanged(_)), "{error:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
+async fn caches_go_to_a_registry_and_come_back() {
+    let (work, registry, engine) = (Work::new(), Registry::open(), engine().await);
+    let base = registry.push_base();
+    // Nobody has this step's result.
+    let step = unique("step");
+    let mut request = request(&work, &format!("FROM {base}\nRUN echo {step}\n"));
+    let cache = registry.name(&unique("cache"));
+    request.cache_to = vec![format!("type=registry,ref={cache},mode=max")];
+    if engine.version().await.unwrap().containerd_store {
+        engine.build(&request, &Heard::default()).await.unwrap();
+        let cache = cache.split_once('/').unwrap().1;
+        assert_eq!(registry.tags(cache), ["latest"]);
+    } else {
+        let error = engine.build(&request, &Heard::default()).await.unwrap_err();
+        assert!(
+            error.to_string().contains("only engines with containerd's image store"),
+            "{error}"
+        );
+    }
+
+    let image = Image { name: format!("{}:1", registry.name(&unique("inline"))) };
+    request.tags = vec![image.reference()];
+    request.cache_to = vec!["type=inline".to_owned()];
+    engine.build(&request, &Heard::default()).await.unwrap();
+    engine.push(&image.reference(), None, &Heard::default()).await.unwrap();
+    request.cache_to.clear();
+    request.cache_from = vec![image.name.clone(), "type=registry,ref=localhost:1/none".to_owned()];
+    let heard = Heard::default();
+    engine.build(&request, &heard).await.unwrap();
+    assert!(heard.cached("RUN"));
+    heard.step("importing cache manifest from");
+}

@@ -1,0 +1,286 @@
+//! A build driven by BuildKit's own `Control` service, for what the engine's `/build` cannot carry:
+//! named contexts, the export of caches, caches that are not in a registry.
+//!
+//! Docker's engine serves it behind `POST /grpc`; an engine that has done away with that speaks
+//! gRPC on its socket at once (moby#50744).
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::ClientVersion;
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse, StatusRequest, StatusResponse,
+};
+use http::{Method, header};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::{
+    ACTION,
+    grpc::{Client, Code, Status},
+    trace::Trace,
+};
+use crate::engine::{
+    Capabilities,
+    build::{BuildError, BuildRequest},
+    dial::dial,
+    error::Error,
+    http::{Http, accepted, empty},
+    images::ImageId,
+    progress::Progress,
+};
+
+/// The first API of an engine whose frontend knows named contexts (Docker 23.0, BuildKit 0.10).
+const FIRST_WITH_CONTEXTS: ClientVersion = ClientVersion { major_version: 1, minor_version: 42 };
+/// How long the rest of the progress may take to come when a build is over.
+const DRAIN: Duration = Duration::from_secs(3);
+
+mod method {
+    pub(super) const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
+    pub(super) const STATUS: &str = "/moby.buildkit.v1.Control/Status";
+}
+
+/// What of a request only this way of building can do, if there is anything.
+pub(in crate::engine) fn needed_for(request: &BuildRequest) -> Option<String> {
+    if let Some(name) = request.contexts.keys().next() {
+        return Some(format!("with the named context `{name}`"));
+    }
+    if let Some(cache) = request.cache_to.first() {
+        return Some(format!("with its cache exported to `{cache}`"));
+    }
+    if let Some(stage) = request.no_cache_filter.first() {
+        return Some(format!("without the cache of stage `{stage}` alone"));
+    }
+    let elsewhere = |cache: &&String| is_list(cache) && reference_of(cache).is_none();
+    let cache = request.cache_from.iter().find(elsewhere)?;
+    Some(format!("with the cache of `{cache}`"))
+}
+
+/// Builds over a session that is open.
+pub(super) async fn run(
+    http: &Http,
+    capabilities: &Capabilities,
+    session: &str,
+    request: &BuildRequest,
+    progress: &dyn Progress,
+) -> Result<ImageId, BuildError> {
+    let question = question(capabilities, session, request)?;
+    let client = connect(http).await?;
+    let mut trace = Trace::default();
+    let solved = {
+        let solving = client.unary::<_, SolveResponse>(method::SOLVE, &question);
+        let watching = watch(&client, session, &mut trace, progress);
+        tokio::pin!(solving, watching);
+        tokio::select! {
+            solved = &mut solving => {
+                // A build that was refused at once has no progress to wait for.
+                let _ = timeout(DRAIN, watching).await;
+                solved
+            }
+            _ = &mut watching => solving.await,
+        }
+    };
+    match solved {
+        Ok(SolveResponse { exporter_response: told }) => {
+            let digest = told
+                .get("containerimage.digest")
+                .or_else(|| told.get("containerimage.config.digest"));
+            let digest = digest.ok_or_else(|| Error::Protocol {
+                action: ACTION.to_owned(),
+                what: "ended the build without naming an image".to_owned(),
+            })?;
+            Ok(ImageId::parse(ACTION, digest)?)
+        }
+        Err(Status { code: Code::Cancelled, .. }) => Err(BuildError::Cancelled),
+        Err(Status { code: Code::Unavailable, message: reason }) => {
+            Err(Error::Broken { action: ACTION.to_owned(), reason }.into())
+        }
+        Err(Status { message, .. }) => Err(trace.failure(message)),
+    }
+}
+
+/// Tells of the progress of a build until it is over.
+async fn watch(
+    client: &Client,
+    build: &str,
+    trace: &mut Trace,
+    progress: &dyn Progress,
+) -> Result<(), Status> {
+    let question = StatusRequest { r#ref: build.to_owned() };
+    let mut updates = client.stream(method::STATUS, &question).await?;
+    while let Some(update) = updates.next::<StatusResponse>().await? {
+        trace.update(update, progress);
+    }
+    Ok(())
+}
+
+async fn connect(http: &Http) -> Result<Client, Error> {
+    const ASK: &str = "speak BuildKit's own language";
+    let request = http
+        .request(Method::POST, "/grpc")
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "h2c")
+        .body(empty())
+        .map_err(|error| Error::broken(ASK, &error))?;
+    let client = match accepted(ASK, http.send(ASK, request).await?).await {
+        Ok(response) => {
+            let connection = hyper::upgrade::on(response).await;
+            let connection = connection.map_err(|error| Error::broken(ASK, &error))?;
+            Client::new(connection, "localhost").await
+        }
+        Err(Error::Refused { status: 404, .. }) => {
+            let connection =
+                dial(&http.endpoint.address).await.map_err(|e| http.unreachable(&e))?;
+            Client::new(TokioIo::new(connection), "localhost").await
+        }
+        Err(error) => return Err(error),
+    };
+    client.map_err(|error| Error::broken(ASK, &error))
+}
+
+/// What BuildKit is asked for (buildkit `frontend/dockerui/config.go` for the attributes).
+fn question(
+    capabilities: &Capabilities,
+    session: &str,
+    request: &BuildRequest,
+) -> Result<SolveRequest, BuildError> {
+    let refuse = |what: &str, why: &str| BuildError::Unsupported {
+        what: what.to_owned(),
+        why: why.to_owned(),
+    };
+    let mut attributes = HashMap::new();
+    let mut set = |name: String, value: String| attributes.insert(name, value);
+    set("filename".into(), request.dockerfile_name.clone());
+    let mode = if request.pull { "pull" } else { "default" };
+    set("image-resolve-mode".into(), mode.into());
+    for (name, value) in &request.build_args {
+        set(format!("build-arg:{name}"), value.clone());
+    }
+    for (name, value) in &request.labels {
+        set(format!("label:{name}"), value.clone());
+    }
+    if !request.contexts.is_empty() {
+        if !capabilities.has_api(&FIRST_WITH_CONTEXTS) {
+            let why = "its BuildKit is too old for that; use Docker 23.0 or later";
+            return Err(refuse("with named contexts", why));
+        }
+        // A frontend from an image that does not know them has to say so.
+        set("frontend.caps".into(), "moby.buildkit.frontend.contexts".into());
+    }
+    for name in request.contexts.keys() {
+        set(format!("context:{name}"), format!("local:{name}"));
+    }
+    if request.no_cache {
+        set("no-cache".into(), String::new());
+    } else if !request.no_cache_filter.is_empty() {
+        set("no-cache".into(), request.no_cache_filter.join(","));
+    }
+    let hosts = request.add_hosts.iter().map(|host| host.replacen(':', "=", 1));
+    let hosts: Vec<_> = hosts.collect();
+    if hosts.iter().any(|host| host.ends_with("=host-gateway")) {
+        let why = "only its older interface knows the address; give the address instead";
+        return Err(refuse("with `host-gateway` in this way", why));
+    }
+    let limits = request.ulimits.iter().map(|l| format!("{}={}:{}", l.name, l.soft, l.hard));
+    let lists = [("add-hosts", hosts), ("ulimit", limits.collect())];
+    for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        set(name.into(), list.join(","));
+    }
+    let network = request.network.clone().filter(|network| network != "default");
+    let texts = [
+        ("target", request.target.clone()),
+        ("platform", request.platform.as_ref().map(ToString::to_string)),
+        ("shm-size", request.shm_size.map(|size| size.to_string())),
+        ("force-network-mode", network.clone()),
+    ];
+    for (name, value) in texts {
+        if let Some(value) = value {
+            set(name.into(), value);
+        }
+    }
+    let cache = CacheOptions {
+        exports: caches(&request.cache_to)?,
+        imports: caches(&request.cache_from)?,
+        ..CacheOptions::default()
+    };
+    let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
+    Ok(SolveRequest {
+        r#ref: session.to_owned(),
+        session: session.to_owned(),
+        exporter_deprecated: "moby".to_owned(),
+        exporter_attrs_deprecated: [("name".to_owned(), names.join(","))].into(),
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_attrs: attributes,
+        cache: Some(cache),
+        entitlements: match network.as_deref() {
+            Some("host") => vec!["network.host".to_owned()],
+            _ => Vec::new(),
+        },
+        ..SolveRequest::default()
+    })
+}
+
+/// Caches as people write them: `type=registry,ref=host/name`, or a reference alone.
+fn caches(texts: &[String]) -> Result<Vec<CacheOptionsEntry>, BuildError> {
+    texts.iter().map(|text| cache(text)).collect()
+}
+
+fn cache(text: &str) -> Result<CacheOptionsEntry, BuildError> {
+    let wrong = |why: &str| BuildError::Unsupported {
+        what: format!("with the cache `{text}`"),
+        why: why.to_owned(),
+    };
+    if !is_list(text) {
+        let attrs = [("ref".to_owned(), text.to_owned())].into();
+        return Ok(CacheOptionsEntry { r#type: "registry".to_owned(), attrs });
+    }
+    let pairs = text.split(',').map(|pair| pair.split_once('='));
+    let mut attrs: HashMap<String, String> = pairs
+        .map(|pair| pair.map(|(name, value)| (name.trim().to_lowercase(), value.to_owned())))
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong("write it as type=registry,ref=host/name"))?;
+    let kind = attrs.remove("type").unwrap_or_default();
+    match kind.as_str() {
+        "registry" | "inline" => Ok(CacheOptionsEntry { r#type: kind, attrs }),
+        "" => Err(wrong("its type is missing; write it as type=registry,ref=host/name")),
+        _ => Err(wrong("only caches of the types `registry` and `inline` are understood")),
+    }
+}
+
+/// Whether a cache is written as a list of pairs, rather than as a reference.
+fn is_list(cache: &str) -> bool {
+    cache.contains('=')
+}
+
+/// The reference of a cache in a registry, which `/build` can use too.
+pub(in crate::engine) fn reference_of(cache: &str) -> Option<&str> {
+    if !is_list(cache) {
+        return Some(cache);
+    }
+    match cache.split(',').collect::<Vec<_>>()[..] {
+        ["type=registry", name] | [name, "type=registry"] => name.strip_prefix("ref="),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_a_reference_or_a_list() {
+        for text in ["host/name:tag", "type=registry,ref=host/name:tag"] {
+            assert_eq!(reference_of(text), Some("host/name:tag"));
+            let entry = cache(text).unwrap();
+            assert_eq!(
+                (entry.r#type.as_str(), entry.attrs["ref"].as_str()),
+                ("registry", "host/name:tag")
+            );
+        }
+        let entry = cache("type=registry,ref=a/b,mode=max").unwrap();
+        assert_eq!(entry.attrs["mode"], "max");
+        assert_eq!(reference_of("type=registry,ref=a/b,mode=max"), None);
+        for text in ["ref=a/b", "type=gha", "type=registry,ref"] {
+            assert!(cache(text).is_err(), "{text}");
+        }
+    }
+}
