@@ -72,14 +72,14 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Loads the cache of a context that lies on `device`; an empty one if there is none or it is
-    /// not to be trusted. The scan starts now.
-    pub(super) fn load(directory: &Path, context: &Path, device: u64) -> Cache {
+    /// Loads the cache of a context that lies on `device`, for a scan that starts `now`; an empty
+    /// one if there is none or it is not to be trusted.
+    pub(super) fn load(directory: &Path, context: &Path, device: u64, now: SystemTime) -> Cache {
         let name = Sha256::digest(context.as_os_str().as_encoded_bytes());
         let path = directory.join(hex::encode(&name[..16]));
         let bytes = read(&path, device).unwrap_or_default();
         let seen = (0..bytes.len() / RECORD).map(|_| AtomicBool::new(false)).collect();
-        let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let start = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let settled = start.saturating_sub(GRANULARITY).as_nanos().try_into().unwrap_or(i64::MAX);
         Cache { path, device, settled, bytes, seen }
     }

@@ -2,11 +2,44 @@
 //!
 //! Knows ignore files, walking, selecting, hashing and the stat cache. Knows nothing of the syntax
 //! of a Dockerfile, of keys, registries or engines.
+//!
+//! # What is taken
+//! [`scan`] takes what the engine needs to carry out the [`Read`]s it is given, and no more: what it
+//! takes is both what is hashed and what the engine is served, so an image cannot depend on anything
+//! else. The rules are those of BuildKit's copy operation on a context without the ignored files.
+//!
+//! | of the context | taken | its mode |
+//! |---|---|---|
+//! | a file or link that is a source, or lies below a directory that is one | yes | yes |
+//! | a directory that is a source, or lies below one, empty ones too | yes | yes |
+//! | an ignored directory with something in it that is not ignored, in a source | yes | yes |
+//! | a directory above a source, or one that a wildcard looks into | yes | 0755: it cannot be seen |
+//! | a link on the way to a source, and what it leads to | yes | |
+//! | the target of any other link | no: the link is copied as a link | |
+//! | the root of the context itself | no | |
+//! | sockets, FIFOs, devices | no, with a warning | |
+//! | everything else | no: it is neither looked into nor hashed | |
+//!
+//! - Links are followed inside the context as if it were `/`: none leads out of it. A source that
+//!   ends nowhere selects nothing, with a warning: whether the build fails is up to the engine.
+//! - `COPY --exclude` applies below a source that is a directory; a source that is a file is taken.
+//! - A file with several hard links is as many files.
+//! - Names are bytes: they need not be UTF-8, and names that differ only in case are two names.
+//! - The Dockerfile and the ignore file are files like any other if a source takes them.
+//! - Times, owners and extended attributes are nothing.
+//!
+//! # Modes
+//! What git keeps, and what is served to the engine: 0755 for directories and files their owner can
+//! execute, 0644 for other files, plus the set-user-id, set-group-id and sticky bits; but the
+//! set-group-id bit of a directory is dropped, because it is inherited from wherever the checkout
+//! lies. With [`Options::strict_modes`], every bit is kept. Where there are no permission bits
+//! (Windows) everything is 0755, as BuildKit has it.
 
 use std::{
     io,
     num::NonZero,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use thiserror::Error;
@@ -112,6 +145,17 @@ pub fn scan(
     reads: &[Read],
     options: &Options,
 ) -> Result<Tree, Error> {
+    scan_at(SystemTime::now(), root, ignore, reads, options)
+}
+
+/// The same at another time: files that changed shortly before it are not put into the stat cache.
+fn scan_at(
+    now: SystemTime,
+    root: &Path,
+    ignore: &Ignore,
+    reads: &[Read],
+    options: &Options,
+) -> Result<Tree, Error> {
     let failed = |source: io::Error| {
         let path = root.to_owned();
         match source.kind() {
@@ -126,7 +170,7 @@ pub fn scan(
     let device = open.metadata(b"").map_err(failed)?.identity.map(|identity| identity.device);
     let cache = match (&options.stat_cache, device) {
         (Some(directory), Some(device)) if open.is_trusted() => {
-            root.canonicalize().ok().map(|context| Cache::load(directory, &context, device))
+            root.canonicalize().ok().map(|context| Cache::load(directory, &context, device, now))
         }
         _ => None,
     };
@@ -157,5 +201,7 @@ fn is_worth_storing(statistics: &Statistics, fresh: usize) -> bool {
     fresh > 0 && saved > 500 && saved * 4 > spent
 }
 
+#[cfg(test)]
+mod cache_tests;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,9 @@ pub(super) struct Node {
     pub(super) filters: Vec<Filter>,
     /// A link on the way to something that is taken: it is taken itself.
     pub(super) link: bool,
+    /// A directory that a wildcard looks into: the engine fails if it is not there, even where
+    /// nothing has to match.
+    pub(super) searched: bool,
 }
 
 /// What is taken below a directory, by paths relative to it.
@@ -120,6 +123,7 @@ impl Resolver<'_> {
         let Some((base, FileKind::Directory)) = self.follow(&literal.join(&b'/'))? else {
             return Ok(false);
         };
+        self.node(&base).searched = true;
         let mut matches = Vec::new();
         let parent = self.matched(&base);
         self.expand(&base, &base, pattern, parent.as_ref(), &mut matches)?;

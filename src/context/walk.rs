@@ -348,6 +348,7 @@ impl<'a> Shared<'a> {
             }
         }
         let visible = taken || !filters.is_empty();
+        taken |= node.is_some_and(|node| node.searched);
         let visited =
             everything || !filters.is_empty() || node.is_some_and(|node| !node.children.is_empty());
         taken &= !ignored;

@@ -5,4 +5,5 @@ mod engine;
 mod main_job;
 mod pipeline;
 mod registry;
+mod selection;
 mod soundness;
