@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use smartbuild_test_rig::{
-    Engine, Front, Program, Registry, Rule, Watch, Work, files_with, unique,
+    Engine, Front, Image, Program, Registry, Rule, Watch, Work, files_with, unique,
 };
 
 use crate::pipeline::{PASSWORD, Pipeline, USER};
@@ -195,6 +195,61 @@ fn docker_and_skopeo_need_only_the_helper() {
 
 #[test]
 #[ignore = "needs an engine: run tests/run.sh"]
+fn tags_given_by_name_are_pushed_and_only_what_is_missing_is_written() {
+    let (engine, pipeline) = (Engine::get(), Pipeline::new());
+    let name = |tag: &str| format!("{}:{tag}", pipeline.image());
+    let arguments = ["build", "--push", "-t", &name("x"), "--tag", &name("y")];
+    let ran = pipeline.work.run(pipeline.job(&arguments, "1").args(["--json"]).engine(engine));
+    assert_eq!(ran.success().json()["outcome"], "built");
+    assert_eq!(pipeline.tags(), ["x", "y"]);
+
+    let again = |arguments: &[&str]| {
+        let job = pipeline.job(arguments, "1").args(["--json", "--push"]);
+        pipeline.work.run(job.env("DOCKER_HOST", NOWHERE)).success().json()
+    };
+    let before = pipeline.registry.mark();
+    assert_eq!(again(&["-t", &name("y"), "-t", &name("x")])["outcome"], "unchanged");
+    let log = &pipeline.registry.log()[before..];
+    assert!(!log.iter().any(|entry| entry.method == "PUT"), "nothing is written");
+    assert_eq!(again(&["-t", &name("z")])["outcome"], "retagged");
+    assert_eq!(pipeline.digest("z"), pipeline.digest("x"));
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn what_the_image_does_not_contain_changes_nothing() {
+    let (engine, pipeline) = (Engine::get(), Pipeline::new());
+    pipeline.work.run(pipeline.job(&["--push"], "1").engine(engine)).success();
+    let dockerfile = pipeline.work.read("Dockerfile");
+    pipeline
+        .work
+        .write("README.md", "not copied\n")
+        .write("Dockerfile", format!("# a comment\n\n{dockerfile}"))
+        .chmod("greeting", 0o640);
+    pipeline.work.run(pipeline.job(&["--push"], "2").env("DOCKER_HOST", NOWHERE)).success();
+    assert_eq!(pipeline.digest("2"), pipeline.digest("1"));
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_base_that_moves_is_built_on() {
+    let (engine, pipeline) = (Engine::get(), Pipeline::new());
+    pipeline.work.run(pipeline.job(&["--push"], "1").engine(engine)).success();
+    let moved = Image::base().clone().files(&[("etc/release", "2")]);
+    pipeline.registry.push("base", "1", &moved);
+    pipeline.work.run(pipeline.job(&["check"], "2")).exits(1);
+    pipeline.work.run(pipeline.job(&["--push"], "2").engine(engine)).success();
+    assert_ne!(pipeline.digest("2"), pipeline.digest("1"));
+    let name = format!("{}:2", pipeline.image());
+    pipeline.work.docker_config(&json!({ "credHelpers": { pipeline.registry.host(): "aliyun" } }));
+    let run = ["run", "--rm", "--network=none", "--pull=always", &name, "cat", "/etc/release"];
+    let ran = pipeline.work.run(with_login(engine.docker(run), &pipeline)).success();
+    assert_eq!(ran.stdout(), "2");
+    engine.forget(&name);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
 fn the_password_may_come_from_a_file() {
     let (engine, pipeline) = (Engine::get(), Pipeline::new());
     pipeline.work.write("../home/password", format!("{PASSWORD}\n"));
@@ -256,6 +311,31 @@ fn a_host_that_does_not_exist_is_named() {
     work.write("Dockerfile", "FROM no-such-registry.invalid/a/b:1\n");
     let ran = work.run(Program::smartbuild(["check", "-t", "no-such-registry.invalid/a/c:1"]));
     one_sentence(&ran.exits(3).says(&["no-such-registry.invalid"]));
+}
+
+#[test]
+#[ignore = "needs docker-registry: run tests/run.sh"]
+fn a_certificate_that_nobody_vouches_for_is_refused_and_named() {
+    let registry = Registry::builder().tls().htpasswd(USER, PASSWORD).start();
+    let pipeline = Pipeline::on(registry);
+    pipeline.work.write("Dockerfile", "FROM scratch\nCOPY greeting /\n");
+    // On the loopback Docker checks no certificate; this address leads there and is none of it.
+    let port = pipeline.registry.host().rsplit_once(':').unwrap().1;
+    let host = format!("0.0.0.0:{port}");
+    let job = |arguments: &[&str]| {
+        pipeline
+            .job(arguments, "1")
+            .env("REGISTRY_URL", &host)
+            .env("IMAGE_URL", format!("{host}/{}", pipeline.repository))
+    };
+    let before = pipeline.registry.mark();
+    let ran = pipeline.work.run(job(&["--push"])).exits(3).hides(PASSWORD);
+    one_sentence(&ran.says(&[&host, "certificate"]));
+    let asked_for_it = |path: &str| path.contains(&pipeline.repository);
+    assert!(!pipeline.registry.log()[before..].iter().any(|entry| asked_for_it(&entry.path)));
+
+    let trusted = job(&["check"]).env("SSL_CERT_FILE", pipeline.registry.ca().unwrap());
+    one_sentence(&pipeline.work.run(trusted).exits(3).says(&[&host, "certificate", "0.0.0.0"]));
 }
 
 #[test]
