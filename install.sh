@@ -16,7 +16,7 @@ Safe to run again: it replaces what it installed before.
                         (credHelpers in Docker's config.json; the rest of the file stays)
   --demo                also show the programs at work: a build, then a build that is skipped,
                         on a registry of its own that ends with the demonstration
-  --uninstall           remove both programs
+  --uninstall           remove both programs, and what --configure set
   --help                show this
 END
 }
@@ -61,6 +61,11 @@ bin=$prefix/bin
 programs="smartbuild docker-credential-aliyun"
 
 if [ -n "$uninstall" ]; then
+    helper=$bin/docker-credential-aliyun
+    # Docker must not go on asking a program that is gone, unless there is another one of it.
+    case $(command -v docker-credential-aliyun || :) in
+    "$helper" | "") [ ! -x "$helper" ] || "$helper" configure --remove ;;
+    esac
     for program in $programs; do
         if [ -e "$bin/$program" ]; then
             rm -f "$bin/$program"
@@ -69,14 +74,10 @@ if [ -n "$uninstall" ]; then
             say "There is no $bin/$program."
         fi
     done
-    config=${DOCKER_CONFIG:-$HOME/.docker}/config.json
-    if grep -q '"aliyun"' "$config" 2>/dev/null; then
-        say "$config still names the helper \"aliyun\"; take those entries out, or Docker cannot log in there."
-    fi
     exit
 fi
 
-need_toolchain
+need_toolchain "${demo:+install}"
 say "Building smartbuild and docker-credential-aliyun; the first time this takes some minutes."
 (cd "$here" && cargo build --release --locked --workspace --bins)
 mkdir -p "$bin" || die "$bin cannot be made; choose another place with --prefix"

@@ -166,7 +166,8 @@ stop_engine() {
     engine_dir=
 }
 
-# Says how to get what is needed to build, where it is missing.
+# need_toolchain [install]: what is needed to build. A C compiler is installed where that is asked
+# for; otherwise, and for Rust, it says how to get it.
 need_toolchain() {
     # Where rustup puts it, for a shell that has not been told.
     if ! have cargo && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
@@ -174,6 +175,9 @@ need_toolchain() {
     fi
     have cargo || die "cargo is missing. Install Rust with rustup, as https://rustup.rs says \
 (it brings the version that rust-toolchain.toml asks for), then run this again."
+    if ! have cc && [ "${1:-}" = install ] && have apt-get; then
+        install_packages gcc libc6-dev
+    fi
     have cc || die "a C compiler is missing (two dependencies have C in them). \
 On Debian and Ubuntu: apt-get install gcc libc6-dev. On macOS: xcode-select --install."
 }

@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/machine.sh
 
-need_toolchain
+need_toolchain install
 programs="docker-registry:docker-registry htpasswd:apache2-utils openssl:openssl
     skopeo:skopeo buildah:buildah podman:podman busybox:busybox-static
     gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus dbus-launch:dbus-x11
