@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ci_variables;
+mod clients;
+mod keys;
 mod misuse;
 mod rig;
 mod secret_service;
 mod session;
+mod torture;
