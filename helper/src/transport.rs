@@ -274,14 +274,7 @@ impl Target {
                 TransportError::Unreachable { host, reason: "it does not answer".to_owned() }
             }
             ureq::Error::Timeout(_) => TransportError::Timeout { host },
-            ureq::Error::HostNotFound => match proxy {
-                Some(proxy) => TransportError::Proxy {
-                    host,
-                    proxy: proxy.to_owned(),
-                    reason: "its name has no address".to_owned(),
-                },
-                None => TransportError::Unresolved { host },
-            },
+            ureq::Error::HostNotFound => self.unresolved(proxy),
             ureq::Error::ConnectProxyFailed(reason) => TransportError::Proxy {
                 host,
                 proxy: proxy.unwrap_or("that the environment names").to_owned(),
@@ -300,6 +293,19 @@ impl Target {
         }
     }
 
+    /// No address: of the proxy's name if there is one, for then nobody else's is asked for here.
+    fn unresolved(&self, proxy: Option<&str>) -> TransportError {
+        let host = self.authority.clone();
+        match proxy {
+            Some(proxy) => TransportError::Proxy {
+                host,
+                proxy: proxy.to_owned(),
+                reason: "its name has no address".to_owned(),
+            },
+            None => TransportError::Unresolved { host },
+        }
+    }
+
     fn explain_io(&self, error: &io::Error, proxy: Option<&str>) -> TransportError {
         let host = self.authority.clone();
         // rustls reports an untrusted certificate as an I/O error of the handshake.
@@ -307,6 +313,10 @@ impl Target {
             return TransportError::Tls { host, reason: tls.to_string() };
         }
         let reason = error.to_string();
+        // The standard library has no kind for what the resolver says.
+        if reason.starts_with("failed to lookup address information") {
+            return self.unresolved(proxy);
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused
             | io::ErrorKind::HostUnreachable

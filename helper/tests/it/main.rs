@@ -3,8 +3,10 @@
 
 mod ci_variables;
 mod clients;
+mod commands;
 mod keys;
 mod misuse;
+mod person;
 mod rig;
 mod secret_service;
 mod session;

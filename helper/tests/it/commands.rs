@@ -1,0 +1,277 @@
+//! The commands for people, on a terminal and without one.
+
+use std::path::Path;
+
+use serde_json::json;
+use smartbuild_test_rig::{Front, Program, Ran, Registry, Rule, Work};
+
+use crate::person::Person;
+use crate::rig::{PASSWORD, USER, configured};
+use crate::session::Session;
+
+/// Logs in without a terminal, into the encrypted file with a key of its own making.
+fn login(host: &str, password: &str) -> Program {
+    Program::helper(["login", "--store", "file", "--username", USER, "--password-stdin", host])
+        .input(format!("{password}\n"))
+}
+
+/// Runs a command line on a terminal, where somebody types.
+fn on_terminal(command: &str, typed: &str) -> Program {
+    let line = format!("docker-credential-aliyun {command}");
+    Program::named("script").args(["-qefc", &line, "/dev/null"]).input(typed)
+}
+
+fn doctor(host: &str) -> Program {
+    Program::helper(["doctor", host])
+}
+
+/// Asserts that a finding is there, with what to do about it.
+#[track_caller]
+fn finds(ran: &Ran, finding: &str, advice: &str) {
+    let mut lines = ran.stdout().lines();
+    let found = lines.find(|line| line.contains(finding));
+    assert!(found.is_some(), "expected: {finding}\n{}", ran.text());
+    let next = lines.next().unwrap_or_default();
+    assert!(next.contains("-> ") && next.contains(advice), "expected: -> {advice}\n{}", ran.text());
+}
+
+#[test]
+fn help_version_completions_and_manual_are_printed() {
+    let run = |arguments: &[&str]| Work::new().run(Program::helper(arguments)).success();
+    assert!(run(&["--help"]).stdout().contains("docker-credential-aliyun login registry."));
+    assert!(run(&["login", "--help"]).stdout().contains("--password-stdin"));
+    assert!(run(&["completions", "bash"]).stdout().contains("docker-credential-aliyun"));
+    assert!(run(&["completions", "zsh"]).stdout().contains("#compdef docker-credential-aliyun"));
+    assert!(run(&["man"]).stdout().contains(".Dt DOCKER-CREDENTIAL-ALIYUN 1"));
+    Work::new().run(Program::helper(["login"])).exits(2).says(&["<HOST>"]);
+    Work::new().run(Program::helper(["login", "a b"])).exits(1).says(&["not a registry address"]);
+}
+
+#[test]
+fn without_a_terminal_nobody_is_asked() {
+    let key = "00".repeat(32);
+    let ask = |arguments: &[&str]| {
+        let program = Program::helper(arguments).env("DOCKER_CREDENTIAL_ALIYUN_KEY", &key);
+        Work::new().run(program).exits(1)
+    };
+    ask(&["login", "r.example"]).says(&["there is no terminal to ask at", "--password-stdin"]);
+    ask(&["login", "--password-stdin", "r.example"]).says(&["--password-stdin needs --username"]);
+    ask(&["login", "--password-stdin", "-u", "u", "r.example"]).says(&["the password is empty"]);
+    ask(&["login", "--password-stdin", "-u", "a:b", "r.example"]).says(&["contains a colon"]);
+}
+
+#[test]
+fn without_a_store_login_says_the_ways_out_before_it_asks() {
+    let program = Program::helper(["login", "-u", USER, "--password-stdin", "r.example"]);
+    let ran = Work::new().run(program.input(PASSWORD)).exits(1);
+    let ways = ["--store file", "DOCKER_CREDENTIAL_ALIYUN_STORE=keyutils", "REGISTRY_USERNAME"];
+    let ran = ran.says(&["no place to keep a secret"]).says(&ways);
+    assert_eq!(ran.stderr().lines().count(), 1);
+}
+
+#[test]
+#[ignore = "needs a registry: run tests/run.sh"]
+fn login_proves_stores_and_logout_forgets() {
+    for registry in [Registry::htpasswd(USER, PASSWORD), Registry::token(USER, PASSWORD)] {
+        let (host, work) = (registry.host(), Work::new());
+        let refused = work.run(login(host, "wrong")).exits(1);
+        refused.says(&["does not accept the user name", USER, "check the user name"]);
+        let get = || work.run(Program::helper(["get"]).input(host));
+        get().exits(1);
+
+        let ran = work.run(login(host, PASSWORD)).success().hides(PASSWORD);
+        let said = ran.says(&[
+            &format!("Logged in to {host} as {USER}."),
+            "The password is in the encrypted file ",
+            &format!("run `docker-credential-aliyun configure {host}`"),
+        ]);
+        assert_eq!(said.stdout(), "");
+        assert_eq!(get().success().json()["Secret"], PASSWORD);
+
+        work.run(Program::helper(["configure", host])).success();
+        work.run(login(host, PASSWORD)).success().hides("configure");
+        let status = work.run(Program::helper(["status", "--json"])).success().hides(PASSWORD);
+        let entry = &status.json()[0];
+        assert_eq!(
+            (&entry["host"], &entry["configured"], &entry["username"], &entry["source"]),
+            (&json!(host), &json!(true), &json!(USER), &json!("store"))
+        );
+        work.run(doctor(host)).success().hides(PASSWORD);
+
+        work.run(Program::helper(["logout", host])).success().says(&["is gone from the encrypted"]);
+        work.run(Program::helper(["logout", host])).success().says(&["There was no password of"]);
+        get().exits(1);
+    }
+}
+
+#[test]
+#[ignore = "needs a registry: run tests/run.sh"]
+fn login_asks_at_the_terminal_and_shows_no_password() {
+    let registry = Registry::htpasswd(USER, "typed-by-hand");
+    let work = Work::new();
+    let command = format!("login --store file {}", registry.host());
+    let mut person = Person::at_terminal(&work, &command);
+    person.reads("User name at");
+    person.types(USER);
+    person.reads("Password of");
+    person.waits_for_hidden_input();
+    person.types("typed-by-hand");
+    let screen = person.reads_to_the_end();
+    assert!(screen.contains(&format!("Logged in to {} as {USER}.", registry.host())), "{screen}");
+    assert!(screen.contains("name@account-id") && !screen.contains("typed-by-hand"), "{screen}");
+    let get = work.run(Program::helper(["get"]).input(registry.host())).success();
+    assert_eq!(get.json()["Secret"], "typed-by-hand");
+}
+
+#[test]
+fn configure_edits_and_status_shows() {
+    let work = configured("old.example");
+    let configure = |arguments: &[&str]| {
+        let all = [&["configure"], arguments].concat();
+        work.run(Program::helper(all))
+    };
+    let dry = configure(&["--dry-run", "new.example"]).success();
+    dry.says(&["config.json: new.example would be added"]);
+    let before = work.read("../home/.docker/config.json");
+    assert!(!before.contains("new.example"));
+    configure(&["https://New.example/", "old.example"])
+        .success()
+        .says(&["new.example added", "nothing to do for old.example"]);
+    let after: serde_json::Value =
+        serde_json::from_str(&work.read("../home/.docker/config.json")).unwrap();
+    assert_eq!(
+        after,
+        json!({ "credHelpers": { "old.example": "aliyun", "new.example": "aliyun" } })
+    );
+    let status = work.run(Program::helper(["status"])).success();
+    assert!(status.stdout().contains("new.example: no login\n"), "{}", status.text());
+    configure(&["--remove", "new.example"]).success().says(&["new.example removed"]);
+    configure(&["--podman", "p.example"]).success().says(&["config.json", "auth.json"]);
+    assert!(work.read("../home/.config/containers/auth.json").contains("p.example"));
+    configure(&["--file", "other.json", "f.example"]).success();
+    assert!(work.read("other.json").contains("f.example"));
+    work.write("../home/.docker/config.json", "{ broken");
+    configure(&["x.example"]).exits(1).says(&["is left as it is: mend it by hand"]);
+    assert_eq!(work.read("../home/.docker/config.json"), "{ broken");
+}
+
+#[test]
+fn configure_tells_of_readable_passwords_without_showing_them() {
+    let work = Work::new();
+    work.docker_config(&json!({ "auths": { "https://r.example": { "auth": "dTpodW50ZXIy" } } }));
+    let ran = work.run(Program::helper(["configure", "r.example"])).success();
+    ran.hides("dTpodW50ZXIy").says(&["a readable password of r.example", "docker logout"]);
+}
+
+#[test]
+fn configure_without_hosts_takes_the_known_ones() {
+    let work = Work::new();
+    work.run(Program::helper(["configure"])).exits(1).says(&["no registry is known yet"]);
+    let program = Program::helper(["configure"])
+        .envs([("REGISTRY_URL", "r.example"), ("REGISTRY_USERNAME", "u")])
+        .env("REGISTRY_PASSWORD", "p");
+    work.run(program).success().says(&["r.example added"]);
+}
+
+#[test]
+fn doctor_finds_nothing_configured() {
+    let ran = Work::new().run(on_terminal("doctor", "")).exits(1);
+    finds(&ran, "FAILED   no registry is configured", "docker-credential-aliyun login HOST");
+    finds(&ran, "no encrypted file is set up", "--store file");
+    let ran = Work::new().run(doctor("127.0.0.1:1")).exits(1);
+    finds(&ran, "there is no login for 127.0.0.1:1", "REGISTRY_USERNAME");
+    finds(&ran, "Docker does not ask this program", "configure 127.0.0.1:1");
+    finds(&ran, "no connection to 127.0.0.1:1", "check the network");
+}
+
+#[test]
+#[ignore = "needs a registry: run tests/run.sh"]
+fn doctor_finds_a_wrong_password() {
+    let registry = Registry::htpasswd(USER, PASSWORD);
+    let host = registry.host();
+    let work = configured(host);
+    let program = doctor(host)
+        .envs([("REGISTRY_URL", host), ("REGISTRY_USERNAME", USER)])
+        .env("REGISTRY_PASSWORD", "wrong-password");
+    let ran = work.run(program).exits(1).hides("wrong-password");
+    finds(&ran, "it came from REGISTRY_USERNAME and REGISTRY_PASSWORD", "check the user name");
+}
+
+#[test]
+#[ignore = "needs a registry: run tests/run.sh"]
+fn doctor_finds_a_clock_that_is_off_by_an_hour() {
+    let registry = Registry::htpasswd(USER, PASSWORD);
+    let front = Front::before(&registry);
+    let then = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(61);
+    let date = then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    front.on("*", "/**", Rule::pass().header("date", &date));
+    let ran = Work::new().run(doctor(&front.host())).exits(1);
+    finds(&ran, "the clock is 61 minutes ahead of", "set-ntp");
+}
+
+#[test]
+#[ignore = "needs a registry: run tests/run.sh"]
+fn doctor_finds_an_untrusted_certificate_and_trusts_a_named_one() {
+    let registry = Registry::builder().htpasswd(USER, PASSWORD).tls().start();
+    let host = registry.host();
+    let work = configured(host);
+    let program = || {
+        doctor(host)
+            .envs([("REGISTRY_URL", host), ("REGISTRY_USERNAME", USER)])
+            .env("REGISTRY_PASSWORD", PASSWORD)
+    };
+    let ran = work.run(program()).exits(1);
+    finds(&ran, &format!("no trusted TLS connection to {host}"), "set SSL_CERT_FILE");
+    let login = work.run(login(host, PASSWORD)).exits(1);
+    login.says(&["no trusted TLS connection", "SSL_CERT_FILE"]);
+    let ran = work.run(program().env("SSL_CERT_FILE", registry.ca().unwrap())).success();
+    assert!(ran.stdout().contains(&format!("{host} accepts the login of {USER}")));
+}
+
+#[test]
+fn doctor_finds_a_host_without_address_and_a_dead_proxy() {
+    let ran = Work::new().run(doctor("registry.invalid")).exits(1);
+    finds(&ran, "the host name registry.invalid has no address", "check the host's name");
+    let program = doctor("registry.invalid").env("HTTPS_PROXY", "http://u:hunter2@127.0.0.1:1");
+    let ran = Work::new().run(program).exits(1).hides("hunter2");
+    finds(&ran, "through the proxy 127.0.0.1:1", "HTTPS_PROXY");
+    let vpc = "registry-vpc.cn-hangzhou.aliyuncs.com";
+    let ran = Work::new().run(doctor(vpc).env("HTTPS_PROXY", "")).exits(1);
+    finds(&ran, &format!("{vpc} has no address"), "inside the network of region cn-hangzhou");
+}
+
+#[test]
+#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
+fn doctor_and_login_find_a_locked_keyring_and_no_bus() {
+    let (session, work) = (Session::unlocked(), Work::new());
+    let store = json!({ "ServerURL": "127.0.0.1:1", "Username": USER, "Secret": PASSWORD });
+    session.ours(&work, "store", &store.to_string()).success();
+    session.lock_keyring();
+    let ran = work.run(session.join(on_terminal("doctor 127.0.0.1:1", ""))).exits(1);
+    let locked = "no login for 127.0.0.1:1: the Secret Service is locked; unlock the login keyring";
+    assert!(ran.stdout().contains(locked), "{}", ran.text());
+    let ran = work.run(session.join(on_terminal(
+        &format!("login --no-check -u {USER} 127.0.0.1:1"),
+        &format!("{PASSWORD}\n"),
+    )));
+    assert!(ran.stdout().contains("the Secret Service is locked"), "{}", ran.text());
+
+    let nobody = Session::bus_only();
+    let ran = work.run(nobody.join(on_terminal("doctor 127.0.0.1:1", ""))).exits(1);
+    finds(&ran, "no keychain answers in this session", "--store file");
+    let login = on_terminal(&format!("login -u {USER} 127.0.0.1:1"), "");
+    let ran = work.run(nobody.join(login)).exits(1);
+    assert!(ran.stdout().contains("no place to keep a secret"), "{}", ran.text());
+}
+
+#[test]
+fn doctor_finds_another_program_of_the_name() {
+    let work = Work::new();
+    work.write("bin/docker-credential-aliyun", "#!/bin/sh\n");
+    work.chmod("bin/docker-credential-aliyun", 0o755);
+    let program = doctor("127.0.0.1:1").env("PATH", work.join("bin"));
+    let ran = work.run(program).exits(1);
+    finds(&ran, "which is not this program", "first on the PATH");
+    let ran = work.run(doctor("127.0.0.1:1").env("PATH", Path::new("/nowhere"))).exits(1);
+    finds(&ran, "it is not on the PATH", "to the PATH");
+}
