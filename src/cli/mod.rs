@@ -8,6 +8,7 @@ mod explain;
 mod inputs;
 mod key;
 mod options;
+mod prune;
 
 use std::{io, process::ExitCode};
 
@@ -73,6 +74,8 @@ enum Command {
         #[arg(value_name = "BEFORE [AFTER]", num_args = 0..=2)]
         sides: Vec<String>,
     },
+    /// Delete images of old keys from a registry, and their records
+    Prune(prune::PruneOptions),
 }
 
 /// How a command ended.
@@ -130,6 +133,7 @@ fn run_command(cli: Cli) -> Result<Exit, run::Error> {
         Command::Key(command) => key::run(&request(command)?),
         Command::Inputs(command) => inputs::run(&request(command)?),
         Command::Check(command) => check::run(&request(command)?),
+        Command::Prune(options) => prune::run(&options),
         Command::Explain { options, sides } => {
             explain::run(&request(BuildCommand { options, context: None })?, &sides)
         }

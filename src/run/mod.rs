@@ -8,6 +8,7 @@ mod build;
 mod explain;
 mod images;
 mod prepare;
+mod prune;
 mod publish;
 mod records;
 mod remotes;
@@ -18,6 +19,7 @@ use std::{io, path::PathBuf};
 pub use build::{build, check};
 pub use explain::{Side, explain};
 pub use prepare::{Prepared, prepare};
+pub use prune::{Fate, Keep, Stored, prune};
 pub use world::World;
 
 use crate::{context, dockerfile, engine, registry, settings};

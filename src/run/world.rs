@@ -16,7 +16,7 @@ use crate::{
     engine::{self, Endpoint, Engine},
     registry::{self, Client},
     report::Reporter,
-    settings::{Environment, Request},
+    settings::{Environment, Request, Verbosity},
 };
 
 /// Registries, engine, credentials and the person who watches.
@@ -34,10 +34,16 @@ impl World {
     /// The world as this request sees it.
     #[must_use]
     pub fn new(request: &Request) -> Self {
+        Self::of(&request.environment, &request.insecure_registries, request.verbosity)
+    }
+
+    /// The world of an environment.
+    #[must_use]
+    pub fn of(environment: &Environment, insecure: &[String], verbosity: Verbosity) -> Self {
         Self {
-            reporter: Reporter::new(request.verbosity),
-            environment: request.environment.clone(),
-            insecure: request.insecure_registries.clone(),
+            reporter: Reporter::new(verbosity),
+            environment: environment.clone(),
+            insecure: insecure.to_vec(),
             client: OnceLock::new(),
             credentials: OnceLock::new(),
             engine: OnceCell::new(),

@@ -1,0 +1,210 @@
+//! Deleting images of old keys, and their records, from a registry.
+//!
+//! An image goes only when its key's tag is the only name that points at it: deleting a manifest
+//! takes every tag of it along.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{Error, World, records};
+use crate::{
+    inputs::Key,
+    registry::{self, Digest, RECORD_SUFFIX, Repository, Tag},
+};
+
+/// Questions to the registry at once.
+const AT_ONCE: usize = 8;
+
+/// What to keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// What is younger than this.
+    pub younger_than: SignedDuration,
+    /// The newest so many, however old.
+    pub newest: usize,
+}
+
+/// An image that stands under a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    /// The key.
+    pub key: Key,
+    /// Its manifest.
+    pub digest: Digest,
+    /// When it was published; unknown without a record.
+    #[serde(serialize_with = "as_text")]
+    pub created: Option<Timestamp>,
+    /// Tags of people that point at it.
+    pub tags: Vec<String>,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It stays: a tag points at it.
+    Tagged,
+    /// It stays: it is young enough, or among the newest.
+    Recent,
+    /// It stays: nobody knows how old it is.
+    Unknown,
+    /// It goes.
+    Deleted,
+}
+
+fn as_text<S: serde::Serializer>(
+    time: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.to_string()).serialize(serializer)
+}
+
+/// Lists the images of keys in `repository`, decides, and deletes unless it is a dry run. Records go
+/// first, so that none is left without its image if this is interrupted.
+///
+/// # Errors
+/// When the registry cannot be asked, or deletes nothing.
+pub async fn prune(
+    world: &World,
+    repository: &Repository,
+    keep: Keep,
+    dry_run: bool,
+) -> Result<Vec<Stored>, Error> {
+    let stored = decide(list(world, repository).await?, keep, Timestamp::now());
+    if dry_run {
+        return Ok(stored);
+    }
+    let client = world.client();
+    for image in stored.iter().filter(|image| image.fate == Fate::Deleted) {
+        let record: Option<Tag> = format!("{}{RECORD_SUFFIX}", image.key).parse().ok();
+        if let Some(record) = record
+            && let Some(digest) = client.resolve(&repository.tagged(record)).await?
+        {
+            client.delete(repository, &digest.into()).await?;
+        }
+        client.delete(repository, &image.digest.clone().into()).await?;
+    }
+    Ok(stored)
+}
+
+/// Every image that stands under a key, with the tags that share its manifest.
+async fn list(world: &World, repository: &Repository) -> Result<Vec<Stored>, Error> {
+    let client = world.client();
+    let tags = client.tags(repository).await?;
+    let digests: Vec<(Tag, Option<Digest>)> = stream::iter(tags)
+        .map(async |tag| {
+            // A record is found by its key; what it points at does not matter.
+            if tag.as_str().ends_with(RECORD_SUFFIX) {
+                return Ok::<_, registry::Error>((tag, None));
+            }
+            let digest = client.resolve(&repository.tagged(tag.clone())).await?;
+            Ok((tag, digest))
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut keys: Vec<(Key, Digest)> = Vec::new();
+    let mut others: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
+    for (tag, digest) in digests {
+        let Some(digest) = digest else { continue };
+        match tag.as_str().parse::<Key>() {
+            Ok(key) => keys.push((key, digest)),
+            Err(_) => drop(others.entry(digest).or_default().insert(tag.to_string())),
+        }
+    }
+    keys.sort();
+    stream::iter(keys)
+        .map(async |(key, digest)| {
+            // A record that cannot be read says nothing about the age of its image.
+            let record = client.record(repository, &records::key_tag(key)).await.ok().flatten();
+            let created = record.and_then(|record| record.created.parse().ok());
+            let tags = others.get(&digest).map(|tags| tags.iter().cloned().collect());
+            let tags = tags.unwrap_or_default();
+            Ok(Stored { key, digest, created, tags, fate: Fate::Unknown })
+        })
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Says what becomes of each; pure.
+fn decide(mut stored: Vec<Stored>, keep: Keep, now: Timestamp) -> Vec<Stored> {
+    stored.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.key.cmp(&b.key)));
+    let mut doomed = BTreeSet::new();
+    let mut kept = BTreeSet::new();
+    for (place, image) in stored.iter_mut().enumerate() {
+        image.fate = match image.created {
+            _ if !image.tags.is_empty() => Fate::Tagged,
+            None => Fate::Unknown,
+            Some(_) if place < keep.newest => Fate::Recent,
+            Some(created) if now.duration_since(created) < keep.younger_than => Fate::Recent,
+            Some(_) => Fate::Deleted,
+        };
+        let set = if image.fate == Fate::Deleted { &mut doomed } else { &mut kept };
+        set.insert(image.digest.clone());
+    }
+    // Two keys can share a manifest; deleting it for one would take it from the other.
+    for image in stored.iter_mut().filter(|image| image.fate == Fate::Deleted) {
+        if kept.contains(&image.digest) {
+            image.fate = Fate::Recent;
+        }
+    }
+    stored
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(number: u8, days_old: Option<i64>, tags: &[&str]) -> Stored {
+        Stored {
+            key: format!("sb1-{}", hex::encode([number; 32])).parse().unwrap(),
+            digest: Digest::of(&[number]),
+            created: days_old.map(|days| now() - SignedDuration::from_hours(24 * days)),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            fate: Fate::Unknown,
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    fn fates(images: Vec<Stored>, newest: usize) -> Vec<Fate> {
+        let keep = Keep { younger_than: SignedDuration::from_hours(24 * 30), newest };
+        let mut decided = decide(images, keep, now());
+        decided.sort_by_key(|image| image.key);
+        decided.into_iter().map(|image| image.fate).collect()
+    }
+
+    #[test]
+    fn what_is_old_and_has_no_tag_goes() {
+        let images = vec![
+            image(1, Some(1), &[]),
+            image(2, Some(40), &[]),
+            image(3, Some(400), &["latest"]),
+            image(4, None, &[]),
+        ];
+        let expected = [Fate::Recent, Fate::Deleted, Fate::Tagged, Fate::Unknown];
+        assert_eq!(fates(images, 0), expected);
+    }
+
+    #[test]
+    fn the_newest_stay_however_old() {
+        let images =
+            vec![image(1, Some(40), &[]), image(2, Some(50), &[]), image(3, Some(60), &[])];
+        assert_eq!(fates(images, 2), [Fate::Recent, Fate::Recent, Fate::Deleted]);
+    }
+
+    #[test]
+    fn a_manifest_that_two_keys_share_stays_while_one_of_them_does() {
+        let mut shared = image(2, Some(40), &[]);
+        shared.digest = Digest::of(&[1]);
+        assert_eq!(fates(vec![image(1, Some(1), &[]), shared], 0), [Fate::Recent, Fate::Recent]);
+    }
+}
