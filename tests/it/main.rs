@@ -4,6 +4,7 @@
 mod engine;
 mod main_job;
 mod pipeline;
+mod publishing;
 mod registry;
 mod selection;
 mod soundness;
