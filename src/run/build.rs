@@ -6,7 +6,7 @@ use futures_util::future::join;
 
 use super::{Error, Prepared, World, prepare, publish, records, remotes};
 use crate::{
-    engine::{self, BuildError, BuildRequest, Context, Engine, LocalImage, Progress},
+    engine::{self, BuildRequest, Context, Engine, LocalImage, Progress},
     inputs::{Difference, ImageIdentity, Key},
     plan::{self, Found, Plan, Why, Wish},
     registry::{self, Access, Digest, Manifest, Reference, Repository},
@@ -331,17 +331,19 @@ impl Run<'_> {
 
     fn build_request(&self) -> Result<BuildRequest, Error> {
         let Self { request, prepared, .. } = self;
-        if let Some(name) = request.contexts.keys().next() {
-            return Err(BuildError::Unsupported {
-                what: format!("with the named context `{name}`"),
-                why: "named contexts are not sent to engines yet".into(),
-            }
-            .into());
-        }
         let context =
             Context { root: request.context.clone(), tree: prepared.inputs.context.clone() };
         let mut build =
             BuildRequest::new(prepared.dockerfile.clone(), context, self.world.credentials());
+        build.contexts = prepared
+            .inputs
+            .contexts
+            .iter()
+            .filter_map(|(name, tree)| {
+                let root = prepared.roots.get(name)?.clone();
+                Some((name.clone(), Context { root, tree: tree.clone() }))
+            })
+            .collect();
         build.tags = request.tags.clone();
         build.target = request.target.clone();
         build.build_args = self.world.proxy_arguments();
@@ -359,6 +361,8 @@ impl Run<'_> {
         build.secrets = request.secrets.iter().map(secret).collect();
         build.ssh =
             request.ssh.iter().map(|agent| (agent.id.clone(), agent.socket.clone())).collect();
+        let bases = prepared.inputs.images.iter().filter_map(|image| image.name.parse().ok());
+        build.registries = bases.map(|base: Reference| base.host().to_owned()).collect();
         build.needs_buildkit =
             prepared.features.iter().map(|feature| feature.name().to_owned()).collect();
         Ok(build)

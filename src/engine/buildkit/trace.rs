@@ -146,14 +146,17 @@ impl Trace {
     }
 }
 
-/// Whether a step is an instruction of the Dockerfile that did its own work, rather than something
-/// that the engine does around it, or the pull of a base.
+/// Whether a step is an instruction of the Dockerfile that did its own work (`[build 2/5] RUN make`),
+/// rather than something that the engine does around it (`[internal] load build context`), or the
+/// pull of a base.
 fn is_of_the_dockerfile(name: &str) -> bool {
-    let Some((number, instruction)) = name.strip_prefix('[').and_then(|rest| rest.split_once("] "))
-    else {
-        return false;
-    };
-    number != "internal" && !number.starts_with("auth") && !instruction.starts_with("FROM ")
+    let bracket = name.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    let Some((place, instruction)) = bracket else { return false };
+    let number = place.rsplit(' ').next().and_then(|number| number.split_once('/'));
+    let counted = number.is_some_and(|(current, total)| {
+        current.parse::<u32>().is_ok() && total.parse::<u32>().is_ok()
+    });
+    counted && !instruction.starts_with("FROM ")
 }
 
 /// What the engine was doing in a step that is not the Dockerfile's, for an error.
@@ -326,5 +329,22 @@ mod tests {
         );
         assert_eq!(error.to_string(), "dockerfile parse error line 2: unknown instruction: FORM");
         assert!(error.is_of_the_build());
+    }
+
+    #[test]
+    fn steps_of_the_dockerfile_are_told_from_the_engines_own() {
+        for step in ["[2/5] RUN make", "[build 2/5] RUN make", "[stage-0 1/1] COPY [a, b] /"] {
+            assert!(is_of_the_dockerfile(step), "{step}");
+        }
+        for step in [
+            "[internal] load build context",
+            "[context other] load .dockerignore",
+            "[auth] library/base:pull token for registry",
+            "[build 1/5] FROM localhost:5000/base",
+            "exporting to image",
+            "resolve image config for docker.io/docker/dockerfile:1",
+        ] {
+            assert!(!is_of_the_dockerfile(step), "{step}");
+        }
     }
 }
