@@ -27,7 +27,8 @@ use super::{
     digest::Digest,
     error::Error,
     exchange::{Host, Request, value},
-    manifest::{Descriptor, ImageConfig, Manifest, media_type},
+    image_config::ImageConfig,
+    manifest::{Descriptor, Manifest, media_type},
     reference::{Reference, Repository, Tag, TagOrDigest},
     transport::{Statistics, Transport},
 };

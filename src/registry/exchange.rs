@@ -21,7 +21,8 @@ use super::{
     challenge::Scopes,
     error::{Error, Who},
     retry::Attempts,
-    transport::{Body, Incoming, Outgoing, Place, Transport, Trust, is_loopback, text},
+    tls::Trust,
+    transport::{Body, Incoming, Outgoing, Place, Transport, is_loopback, text},
 };
 use crate::credentials::Logins;
 
@@ -126,7 +127,7 @@ impl Host {
         };
         let secure = url("https")?;
         let loopback = is_loopback(&secure);
-        if transport.trust(&secure) != Trust::Nothing {
+        if Trust::of(&transport.config, &secure) != Trust::Nothing {
             return Ok(Base { url: secure, trusted: true });
         }
         // As Docker does: TLS without looking at certificates, else plain HTTP.

@@ -15,11 +15,13 @@ mod copy;
 mod digest;
 mod error;
 mod exchange;
+mod image_config;
 mod manifest;
 mod records;
 mod reference;
 mod retry;
 mod sign;
+mod tls;
 mod transport;
 
 pub use blobs::Arrival;
@@ -27,9 +29,10 @@ pub use client::{Access, Client};
 pub use config::{Config, Retries, Timeouts};
 pub use digest::{Digest, InvalidDigest};
 pub use error::{Error, Who};
+pub use image_config::ImageConfig;
 pub use manifest::{
-    Descriptor, DescriptorPlatform, ImageConfig, ImageManifest, Index, InvalidManifest, Manifest,
-    View, media_type,
+    Descriptor, DescriptorPlatform, ImageManifest, Index, InvalidManifest, Manifest, View,
+    media_type,
 };
 pub use records::{RECORD_SUFFIX, Record, RecordHead, record_tag};
 pub use reference::{InvalidReference, InvalidTag, Reference, Repository, Tag, TagOrDigest};

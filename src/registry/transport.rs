@@ -1,14 +1,12 @@
-//! One HTTP request and its answer: connections, TLS, proxies, time limits, sizes, counting.
+//! One HTTP request and its answer: connections, time limits, sizes, counting.
 //!
-//! Knows how to reach a host the way Docker would (`certs.d`, insecure hosts, proxies) and bounds
-//! everything that comes back; must not know what a registry is, nor any login.
+//! Bounds everything that comes back; must not know what a registry is, nor any login.
 
 use std::{
     collections::HashMap,
     error::Error as StdError,
-    fs, io,
+    io,
     net::IpAddr,
-    path::{Path, PathBuf},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -22,13 +20,13 @@ use futures_util::{Stream, StreamExt as _, stream};
 use reqwest::{
     Method, Response, StatusCode, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
-    tls::{Certificate, Identity},
 };
 use tokio::{sync::OnceCell, task::spawn_blocking, time::timeout};
 
 use super::{
     config::{Config, Timeouts},
     error::Error,
+    tls::{self, Trust},
 };
 
 /// Pieces of content on their way.
@@ -90,17 +88,6 @@ impl Counters {
     }
 }
 
-/// How the other side proves who it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Trust {
-    /// By a certificate that the system trusts.
-    System,
-    /// By a certificate that the system or these files trust; they may hold our own too.
-    Files(Vec<PathBuf>),
-    /// Not at all: a loopback host, or one that the user called insecure.
-    Nothing,
-}
-
 type LazyClient = Arc<OnceCell<reqwest::Client>>;
 
 /// The connections, and what they need.
@@ -115,26 +102,6 @@ impl Transport {
     /// Cheap: nothing is read, and no TLS set up, before the first request.
     pub(super) fn new(config: Config) -> Self {
         Self { config, counters: Arc::default(), clients: Mutex::default() }
-    }
-
-    /// How the server at `url` has to prove who it is. Docker would not look at the certificates
-    /// for a loopback host; we do where somebody has put them.
-    pub(super) fn trust(&self, url: &Url) -> Trust {
-        let (host, authority) = (url.host_str().unwrap_or_default(), authority(url));
-        let named = |entry: &String| {
-            entry.eq_ignore_ascii_case(&authority) || entry.eq_ignore_ascii_case(host)
-        };
-        if self.config.insecure.iter().any(named) {
-            return Trust::Nothing;
-        }
-        let directory = if cfg!(windows) { authority.replace(':', "") } else { authority };
-        let directories = self.config.certificates.iter().map(|parent| parent.join(&directory));
-        let directories: Vec<_> = directories.filter(|directory| directory.is_dir()).collect();
-        match directories.is_empty() {
-            false => Trust::Files(directories),
-            true if is_loopback(url) => Trust::Nothing,
-            true => Trust::System,
-        }
     }
 
     /// Sends a request once and waits for the head of the answer.
@@ -176,7 +143,7 @@ impl Transport {
     /// The client for `url`, made when it is first needed: reading the system's certificates takes
     /// milliseconds.
     async fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
-        let trust = self.trust(url);
+        let trust = Trust::of(&self.config, url);
         // A proxy could not reach our loopback, whatever `HTTP_PROXY` says (Go's rule, too).
         let direct = is_loopback(url);
         let cell = {
@@ -186,100 +153,13 @@ impl Transport {
         let (host, config) = (authority(url), self.config.clone());
         let make = async move {
             let failed = host.clone();
-            let built = spawn_blocking(move || build(&config, &trust, direct, &host)).await;
+            let built = spawn_blocking(move || tls::build(&config, &trust, direct, &host)).await;
             built.unwrap_or_else(|panic| {
                 let (path, reason) = ("the system".to_owned(), panic.to_string());
                 Err(Error::Certificates { host: failed, path, reason })
             })
         };
         cell.get_or_try_init(|| make).await.cloned()
-    }
-}
-
-fn build(
-    config: &Config,
-    trust: &Trust,
-    direct: bool,
-    host: &str,
-) -> Result<reqwest::Client, Error> {
-    // An error says that a provider is there already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .user_agent(&config.user_agent)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(config.timeouts.connect)
-        .pool_idle_timeout(Duration::from_secs(60));
-    if direct {
-        builder = builder.no_proxy();
-    }
-    match trust {
-        Trust::System => {}
-        Trust::Nothing => builder = builder.tls_danger_accept_invalid_certs(true),
-        Trust::Files(directories) => {
-            let mut files = Files::default();
-            for directory in directories {
-                files.read(directory).map_err(|(path, reason)| Error::Certificates {
-                    host: host.to_owned(),
-                    path: path.display().to_string(),
-                    reason,
-                })?;
-            }
-            if !files.authorities.is_empty() {
-                builder = builder.tls_certs_merge(files.authorities);
-            }
-            if let Some(identity) = files.identity {
-                builder = builder.identity(identity);
-            }
-        }
-    }
-    builder.build().map_err(|error| Error::Certificates {
-        host: host.to_owned(),
-        path: "the system's store".to_owned(),
-        reason: format!(
-            "{}; install the package ca-certificates, or name a file in SSL_CERT_FILE",
-            innermost(&error)
-        ),
-    })
-}
-
-/// What a directory under `certs.d` holds (moby `registry/registry.go`: `loadTLSConfig`).
-#[derive(Default)]
-struct Files {
-    authorities: Vec<Certificate>,
-    identity: Option<Identity>,
-}
-
-impl Files {
-    fn read(&mut self, directory: &Path) -> Result<(), (PathBuf, String)> {
-        let failed = |path: &Path, reason: &dyn ToString| (path.to_owned(), reason.to_string());
-        let read = |path: &Path| fs::read(path).map_err(|error| failed(path, &error));
-        let entries = fs::read_dir(directory).map_err(|error| failed(directory, &error))?;
-        let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        paths.sort();
-        for path in paths {
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => {
-                    let found = Certificate::from_pem_bundle(&read(&path)?)
-                        .map_err(|error| failed(&path, &innermost(&error)))?;
-                    if found.is_empty() {
-                        return Err(failed(&path, &"there is no certificate in it"));
-                    }
-                    self.authorities.extend(found);
-                }
-                Some("cert") if self.identity.is_none() => {
-                    let key = path.with_extension("key");
-                    let mut pem = read(&path)?;
-                    pem.push(b'\n');
-                    pem.extend(read(&key)?);
-                    let identity = Identity::from_pem(&pem)
-                        .map_err(|error| failed(&path, &innermost(&error)))?;
-                    self.identity = Some(identity);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 
@@ -374,8 +254,12 @@ impl Place {
     /// Says what lies behind an error of the HTTP library.
     fn failed(&self, error: &reqwest::Error, url: &Url, timeouts: Timeouts) -> Error {
         let Self { action, host } = self.clone();
+        let reason = innermost(error);
+        if let Some(reason) = tls::explain_alert(&reason, url) {
+            return Error::Tls { action, host, reason };
+        }
         if let Some(tls) = find::<rustls::Error>(error) {
-            return Error::Tls { action, host, reason: explain_tls(tls, url) };
+            return Error::Tls { action, host, reason: tls::explain(tls, url) };
         }
         if chain(error).any(|cause| cause.to_string() == "dns error") {
             return Error::UnknownHost { action, host };
@@ -383,39 +267,10 @@ impl Place {
         if error.is_timeout() {
             return self.timeout("could not be connected to", timeouts.connect);
         }
-        let reason = innermost(error);
         if error.is_connect() {
             Error::Connect { action, host, reason }
         } else {
             Error::Broken { action, host, reason }
-        }
-    }
-}
-
-/// What is wrong with the other side's TLS, and what to do about it.
-fn explain_tls(error: &rustls::Error, url: &Url) -> String {
-    use rustls::{CertificateError as Bad, Error as Tls};
-    let host = authority(url);
-    match error {
-        Tls::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
-            "its certificate has expired; check this machine's clock, or have it renewed".to_owned()
-        }
-        Tls::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            "its certificate is for another name; use the name that it is for".to_owned()
-        }
-        Tls::InvalidMessage(_) => format!(
-            "it does not speak TLS; if it speaks plain HTTP, pass --insecure-registry {host}"
-        ),
-        other => {
-            let reason = match other {
-                Tls::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
-                    "its certificate is of an authority that is not trusted here".to_owned()
-                }
-                other => other.to_string(),
-            };
-            format!(
-                "{reason}; name the file of its authority in SSL_CERT_FILE, or put it at /etc/docker/certs.d/{host}/ca.crt, or pass --insecure-registry {host}"
-            )
         }
     }
 }
@@ -442,7 +297,7 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 }
 
 /// The cause that lies deepest, which is the one that says something.
-fn innermost(error: &(dyn StdError + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

@@ -4,6 +4,7 @@ mod faults;
 mod hostile;
 mod images;
 mod logins;
+mod tls;
 mod uploads;
 
 use std::{sync::Arc, time::Duration};
