@@ -103,3 +103,156 @@ fn normalised(line: &[u8]) -> Vec<u8> {
     }
     pattern
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn excludes(text: &str, path: &str) -> bool {
+        Ignore::parse(text.as_bytes()).unwrap().excludes(path.as_bytes())
+    }
+
+    /// What moby/patternmatcher itself says of generated files, read and asked as BuildKit does.
+    #[test]
+    fn agrees_with_the_reference() {
+        let cases: Vec<Value> = serde_json::from_str(include_str!("ignore_cases.json")).unwrap();
+        assert!(cases.len() > 300);
+        for case in cases {
+            let text = case["ignore"].as_str().unwrap();
+            if case["refused"] == true {
+                assert!(Ignore::parse(text.as_bytes()).is_err(), "{text:?}");
+                continue;
+            }
+            for (list, expected) in [("excluded", true), ("included", false)] {
+                for path in case[list].as_array().unwrap() {
+                    let path = path.as_str().unwrap();
+                    assert_eq!(excludes(text, path), expected, "{text:?} {path:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_read_as_buildkit_reads_them() {
+        assert!(excludes("\u{feff}a\r\nb\r\n", "a"));
+        assert!(excludes("a\r\nb\r\n", "b"));
+        assert!(excludes("a", "a/below/it"));
+        assert!(excludes("  /a/./b/../c/  ", "a/c"));
+        assert!(!excludes("#a", "#a"));
+        assert!(excludes(" #a", "#a"));
+        assert!(excludes("a\n ! a/b \n", "a/c"));
+        assert!(!excludes("a\n ! a/b \n", "a/b"));
+        assert!(excludes("/", "a") == excludes(".", "a"));
+        // Cleaning takes the mark of an exception with it.
+        assert!(excludes("!../../a", "a"));
+        for text in ["", "\n\n", "# nothing", "..", "../a", "."] {
+            assert!(!excludes(text, "a"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_never_excluded() {
+        for text in ["**", "*", ".", "/"] {
+            assert!(!excludes(text, "."));
+            assert!(!excludes(text, ""));
+        }
+    }
+
+    /// buildx #850: what matched a directory is remembered pattern by pattern.
+    #[test]
+    fn an_exception_holds_for_what_it_was_asked_about() {
+        assert!(!excludes("*\n!a/b", "a/b/c"));
+        assert!(excludes("*\n!a/b", "a/c"));
+        // `a` was not excluded, so its exception had no say, nor has it for what is in `a`.
+        assert!(excludes("a/b\n!a", "a/b"));
+        assert!(!excludes("**/b\n!a/b", "a/b/c"));
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_match_by_their_bytes() {
+        let excludes = |text: &[u8], path: &[u8]| Ignore::parse(text).unwrap().excludes(path);
+        assert!(excludes(b"\xff", b"\xff"));
+        assert!(!excludes(b"\xff", b"\xfe"));
+        assert!(excludes(b"?.log", b"\xff.log"));
+        assert!(excludes(b"*", b"\xff\xfe/x"));
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        let error = Ignore::parse(b"fine\n\n[a\n").unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with("line 3, `[a`, is not a pattern: a `[` is not closed"), "{said}");
+        for text in ["!", "! ", "[", "a[]", "[Local-Only]/", "\\", "a*{2}", "\\k*", "[z-a]"] {
+            assert!(Ignore::parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+        let longest = vec![b'a'; LONGEST_LINE];
+        assert!(Ignore::parse(&longest).is_ok());
+        assert!(Ignore::parse(&[&longest[..], b"a"].concat()).is_err());
+    }
+
+    /// Patterns and paths that meet often.
+    fn pattern() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("a"),
+            Just("b"),
+            Just("/"),
+            Just("*"),
+            Just("**"),
+            Just("?"),
+            Just("[a-b]"),
+            Just("[^a]"),
+            Just("."),
+            Just("|"),
+            Just("\\"),
+            Just("{2}"),
+            Just("^"),
+            Just("$"),
+        ];
+        (any::<bool>(), prop::collection::vec(piece, 1..6)).prop_map(|(exception, pieces)| {
+            format!("{}{}", if exception { "!" } else { "" }, pieces.concat())
+        })
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        prop::collection::vec("[ab.]{1,3}", 1..5).prop_map(|names| names.join("/"))
+    }
+
+    proptest! {
+        /// What is pruned in a walk would not have been taken.
+        #[test]
+        fn nothing_is_included_below_what_is_pruned(
+            lines in prop::collection::vec(pattern(), 1..5),
+            paths in prop::collection::vec(path(), 1..20),
+        ) {
+            let Ok(ignore) = Ignore::parse(lines.join("\n").as_bytes()) else { return Ok(()) };
+            for path in &paths {
+                for (end, _) in path.match_indices('/') {
+                    let directory = &path.as_bytes()[..end];
+                    if ignore.excludes(directory) && !ignore.may_include_below(directory) {
+                        prop_assert!(ignore.excludes(path.as_bytes()), "{path} {lines:?}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_panics(text in prop::collection::vec(any::<u8>(), 0..60), path: Vec<u8>) {
+            if let Ok(ignore) = Ignore::parse(&text) {
+                ignore.excludes(&path);
+            }
+        }
+
+        #[test]
+        fn odd_patterns_do_not_panic(
+            text in "[\\[\\]^!*?/\\\\{}|()$.,:aQEdx0-9-]{0,24}",
+            path in "[ab/\\[\\]^*.]{0,12}",
+        ) {
+            if let Ok(ignore) = Ignore::parse(text.as_bytes()) {
+                ignore.excludes(path.as_bytes());
+            }
+        }
+    }
+}
