@@ -70,6 +70,18 @@ pub struct BuildOptions {
     #[arg(long, value_name = "IMAGE")]
     pub cache_from: Vec<String>,
 
+    /// Where to export the engine's layer cache: type=inline, or type=registry,ref=IMAGE
+    #[arg(long, value_name = "CACHE")]
+    pub cache_to: Vec<String>,
+
+    /// Stage to build without the engine's layer cache; may be given several times
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+
+    /// Limit of the processes of RUN steps, such as nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
+
     /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE
     #[arg(long, value_name = "SECRET")]
     pub secret: Vec<String>,

@@ -11,7 +11,7 @@ use crate::{
     plan::{self, Found, Plan, Why, Wish},
     registry::{self, Access, Digest, Manifest, Reference, Repository},
     report::{Outcome, Report, TagChange, Tagged, Verdict},
-    settings::{Request, SecretSource, SecretSpec},
+    settings::{Request, SecretSource, SecretSpec, Ulimit},
 };
 
 /// Sees to it that the image of `request` exists and has its names.
@@ -135,6 +135,10 @@ fn secret(secret: &SecretSpec) -> (String, engine::SecretSource) {
         SecretSource::Variable(name) => engine::SecretSource::Variable(name.clone()),
     };
     (secret.id.clone(), source)
+}
+
+fn ulimit(limit: &Ulimit) -> engine::Ulimit {
+    engine::Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }
 }
 
 /// One build, from the key on.
@@ -301,7 +305,7 @@ impl Run<'_> {
             }
             return Ok((Outcome::Local, image));
         }
-        let id = engine.build(&self.build_request()?, self.progress).await?;
+        let id = engine.build(&self.build_request(), self.progress).await?;
         self.still_the_same().await?;
         let image = engine.inspect(&id.to_string()).await?;
         let image =
@@ -329,7 +333,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn build_request(&self) -> Result<BuildRequest, Error> {
+    fn build_request(&self) -> BuildRequest {
         let Self { request, prepared, .. } = self;
         let context =
             Context { root: request.context.clone(), tree: prepared.inputs.context.clone() };
@@ -365,7 +369,22 @@ impl Run<'_> {
         build.registries = bases.map(|base: Reference| base.host().to_owned()).collect();
         build.needs_buildkit =
             prepared.features.iter().map(|feature| feature.name().to_owned()).collect();
-        Ok(build)
+        build.contexts = prepared
+            .inputs
+            .contexts
+            .iter()
+            .map(|(name, tree)| {
+                let root = request.contexts.get(name).cloned().unwrap_or_default();
+                (name.clone(), Context { root, tree: tree.clone() })
+            })
+            .collect();
+        build.cache_to = request.cache_to.clone();
+        build.no_cache_filter = request.no_cache_filter.clone();
+        build.ulimits = request.ulimits.iter().map(ulimit).collect();
+        build.registries = prepared.registries.clone();
+        build.source_date_epoch =
+            request.build_args.get("SOURCE_DATE_EPOCH").and_then(|epoch| epoch.parse().ok());
+        build
     }
 
     /// Pushes the first name, and points the others at what was pushed.

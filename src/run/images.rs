@@ -1,6 +1,6 @@
 //! What the images that a build reads are: digests for the key, configurations for the slice.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use futures_util::future::join_all;
 
@@ -186,6 +186,12 @@ impl<'a> Found<'a> {
     /// The frontend, with what to pin it to.
     pub(super) fn frontend_pin(&self) -> Option<(&Frontend, String)> {
         self.frontend.as_ref().map(|(frontend, digest)| (frontend, digest.to_string()))
+    }
+
+    /// The hosts of the registries that the images are in.
+    pub(super) fn registries(&self) -> BTreeSet<String> {
+        let references = self.images.keys().filter_map(|key| key.name.parse::<Reference>().ok());
+        references.map(|reference| reference.host().to_owned()).collect()
     }
 
     /// The images as inputs.

@@ -35,6 +35,8 @@ pub struct Prepared {
     pub roots: BTreeMap<String, PathBuf>,
     /// What the engine must be able to do.
     pub features: BTreeSet<dockerfile::Feature>,
+    /// The hosts of the registries that the bases are in.
+    pub registries: BTreeSet<String>,
     /// The images that only the engine has, with the identifiers that are in the key.
     pub local_images: Vec<inputs::Image>,
     /// What the build fetches from elsewhere.
@@ -102,6 +104,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
             .pin(pins.iter().map(|(image, digest)| (*image, digest.as_str())), frontend_pin)?,
         Parsed::Unknown(_) => text,
     };
+    let registries = found.registries();
     let images = found.into_inputs();
     let local_images = images.iter().filter(|image| image.is_local()).cloned().collect();
     let inputs = Inputs {
@@ -136,6 +139,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         dockerfile,
         roots,
         features: slice.features,
+        registries,
         local_images,
         remotes: slice.remotes,
     })
@@ -314,6 +318,13 @@ fn options(request: &Request) -> BTreeMap<String, String> {
     }
     if !request.add_host.is_empty() {
         options.insert("add-host".to_owned(), request.add_host.join("\n"));
+    }
+    for limit in &request.ulimits {
+        options.insert(format!("ulimit {}", limit.name), format!("{}:{}", limit.soft, limit.hard));
+    }
+    if request.cache_to.iter().any(|cache| cache.contains("inline")) {
+        // It is written into the image's configuration.
+        options.insert("cache-to".to_owned(), "inline".to_owned());
     }
     if let Some(size) = request.shm_size {
         options.insert("shm-size".to_owned(), size.to_string());

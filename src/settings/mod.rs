@@ -13,7 +13,7 @@ use std::{
 };
 
 pub use docker_credential_aliyun::Environment;
-pub use pairs::{SecretSource, SecretSpec, SshSpec};
+pub use pairs::{SecretSource, SecretSpec, SshSpec, Ulimit};
 pub use refresh::Refresh;
 
 use crate::{
@@ -51,6 +51,12 @@ pub struct Request {
     pub no_cache: bool,
     /// Images whose layers the engine may use.
     pub cache_from: Vec<String>,
+    /// Where to export the engine's layer cache.
+    pub cache_to: Vec<String>,
+    /// Stages to build without the engine's layer cache.
+    pub no_cache_filter: Vec<String>,
+    /// Limits of the processes of `RUN`.
+    pub ulimits: Vec<Ulimit>,
     /// Secrets that `RUN --mount=type=secret` may read.
     pub secrets: Vec<SecretSpec>,
     /// Agents that `RUN --mount=type=ssh` may use.
@@ -210,6 +216,10 @@ impl Request {
         }
 
         let mut build_args = settings.build_args.clone();
+        // As buildx does: reproducible times are asked for by the environment.
+        if let Some(epoch) = text(environment, "SOURCE_DATE_EPOCH")? {
+            build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
+        }
         build_args.extend(pairs::build_args(&options.build_arg, environment)?);
         let mut labels = settings.labels.clone();
         labels.extend(pairs::labels(&options.label)?);
@@ -229,6 +239,9 @@ impl Request {
             pull: options.pull,
             no_cache: options.no_cache,
             cache_from: options.cache_from.clone(),
+            cache_to: options.cache_to.clone(),
+            no_cache_filter: options.no_cache_filter.clone(),
+            ulimits: pairs::ulimits(&options.ulimit)?,
             secrets: pairs::secrets(&options.secret)?,
             ssh: pairs::ssh(&options.ssh, environment)?,
             network: options.network.clone().or_else(|| settings.network.clone()),

@@ -31,6 +31,33 @@ pub struct SshSpec {
     pub socket: PathBuf,
 }
 
+/// A limit of the processes of `RUN` (`--ulimit`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// Its name: `nofile`.
+    pub name: String,
+    /// What a process starts with; -1 is no limit.
+    pub soft: i64,
+    /// What it can raise it to.
+    pub hard: i64,
+}
+
+/// Reads `NAME=SOFT[:HARD]` (docker/go-units `ulimit.go`).
+pub(super) fn ulimits(texts: &[String]) -> Result<Vec<Ulimit>, Error> {
+    let limit = |text: &String| {
+        let (name, values) = text.split_once('=')?;
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        let (soft, hard) = (soft.parse().ok()?, hard.parse().ok()?);
+        let in_order = hard == -1 || (soft != -1 && soft <= hard);
+        (!name.is_empty() && in_order).then(|| Ulimit { name: name.to_owned(), soft, hard })
+    };
+    let read = |text: &String| {
+        let why = "write NAME=SOFT or NAME=SOFT:HARD, for example nofile=1024:2048";
+        limit(text).ok_or_else(|| Error::option("--ulimit", text, why))
+    };
+    texts.iter().map(read).collect()
+}
+
 /// Splits `KEY=VALUE`; a build argument without a value takes the variable of that name, and is left
 /// out where there is none (docker/cli `opts/env.go`).
 pub(super) fn build_args(

@@ -69,6 +69,7 @@ fn a_broken_value_is_named_with_its_option() {
         (&["--secret", "id=a,src=x,env=y"], "not both"),
         (&["--ssh", "default"], "SSH_AUTH_SOCK"),
         (&["--shm-size", "big"], "--shm-size big"),
+        (&["--ulimit", "nofile=20:10"], "--ulimit nofile=20:10"),
         (&["--build-context", "x"], "NAME=DIRECTORY"),
     ] {
         let error = request(line, &[]).unwrap_err().to_string();
