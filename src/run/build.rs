@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, time::Instant};
 
 use futures_util::future::join;
 
-use super::{Error, Prepared, World, prepare, publish, records, remotes};
+use super::{Error, Prepared, World, prepare, publish, records, remotes, serve};
 use crate::{
-    engine::{self, BuildRequest, Context, Engine, LocalImage, Progress},
+    engine::{Engine, LocalImage, Progress},
     inputs::{Difference, ImageIdentity, Key},
     plan::{self, Found, Plan, Why, Wish},
     registry::{self, Access, Digest, Manifest, Reference, Repository},
-    report::{Outcome, Report, TagChange, Tagged, Verdict},
-    settings::{Request, SecretSource, SecretSpec, Ulimit},
+    report::{Outcome, Report, TagChange, Tagged},
+    settings::Request,
 };
 
 /// Sees to it that the image of `request` exists and has its names.
@@ -35,56 +35,15 @@ pub async fn build(
     if request.push { run.in_registry().await } else { run.in_engine().await }
 }
 
-/// Says whether a build would be skipped, without needing an engine.
-///
-/// # Errors
-/// When the inputs cannot be found out, or the registry cannot be asked.
-pub async fn check(request: &Request, world: &World) -> Result<Verdict, Error> {
-    let wanted = wanted(request, Access::Pull);
-    let prepared = prepare_with_registry(request, world, &wanted).await?;
-    let wish = wish(request, &prepared);
-    let key = prepared.key;
-    let platform = request.target_platform();
-    let plan = match key_home(request) {
-        Some(home) => {
-            let found = match wish.build_anyway() {
-                Some(_) => Found::Nothing,
-                None => publish::find(&world.client(), &home, key, &platform).await?,
-            };
-            match plan::decide(&wish, found) {
-                Plan::Skip(manifest) => Plan::Skip(Some(manifest.digest)),
-                Plan::Build(why) => Plan::Build(why),
-            }
-        }
-        // Without a name there is no registry to ask; an engine that answers may have the image.
-        None => {
-            let image = match world.engine().await {
-                Ok(engine) => find_in_engine(engine, key).await?,
-                Err(_) => None,
-            };
-            match plan::decide(&wish, image.map_or(Found::Nothing, Found::Image)) {
-                Plan::Skip(_) => Plan::Skip(None),
-                Plan::Build(why) => Plan::Build(why),
-            }
-        }
-    };
-    Ok(match plan {
-        Plan::Skip(digest) => Verdict { key, hit: true, digest, reason: None },
-        Plan::Build(why) => {
-            Verdict { key, hit: false, digest: None, reason: Some(why.to_string()) }
-        }
-    })
-}
-
 /// The repositories that the run will ask for, and what it will want of them.
-fn wanted(request: &Request, access: Access) -> Vec<(&Repository, Access)> {
+pub(super) fn wanted(request: &Request, access: Access) -> Vec<(&Repository, Access)> {
     let tags = request.tags.iter().map(|tag| &tag.repository);
     let repositories: BTreeSet<&Repository> = request.keys_in.iter().chain(tags).collect();
     repositories.into_iter().map(|repository| (repository, access)).collect()
 }
 
 /// Finds the key, and meanwhile gets connection, TLS and token ready for what comes after it.
-async fn prepare_with_registry(
+pub(super) async fn prepare_with_registry(
     request: &Request,
     world: &World,
     wanted: &[(&Repository, Access)],
@@ -100,7 +59,7 @@ async fn prepare_with_registry(
     }
 }
 
-fn wish(request: &Request, prepared: &Prepared) -> Wish {
+pub(super) fn wish(request: &Request, prepared: &Prepared) -> Wish {
     Wish { forced: request.no_cache, not_skippable: prepared.not_skippable.clone() }
 }
 
@@ -113,7 +72,7 @@ pub(super) fn key_home(request: &Request) -> Option<Repository> {
 ///
 /// A label is inherited by images built on top, so the label alone proves nothing: it must have been
 /// set by the last instruction of the image.
-async fn find_in_engine(engine: &Engine, key: Key) -> Result<Option<LocalImage>, Error> {
+pub(super) async fn find_in_engine(engine: &Engine, key: Key) -> Result<Option<LocalImage>, Error> {
     let mark = format!("{}={key}", Key::LABEL);
     for image in engine.find_labelled(Key::LABEL, &key.to_string()).await? {
         if engine.last_instruction(&image.id).await?.is_some_and(|last| last.contains(&mark)) {
@@ -127,18 +86,6 @@ async fn find_in_engine(engine: &Engine, key: Key) -> Result<Option<LocalImage>,
 /// which is where a name without a namespace would be.
 fn is_ours(repository: &Repository) -> bool {
     !(repository.host() == "docker.io" && repository.path().starts_with("library/"))
-}
-
-fn secret(secret: &SecretSpec) -> (String, engine::SecretSource) {
-    let source = match &secret.source {
-        SecretSource::File(path) => engine::SecretSource::File(path.clone()),
-        SecretSource::Variable(name) => engine::SecretSource::Variable(name.clone()),
-    };
-    (secret.id.clone(), source)
-}
-
-fn ulimit(limit: &Ulimit) -> engine::Ulimit {
-    engine::Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }
 }
 
 /// One build, from the key on.
@@ -305,7 +252,9 @@ impl Run<'_> {
             }
             return Ok((Outcome::Local, image));
         }
-        let id = engine.build(&self.build_request(), self.progress).await?;
+        let id = engine
+            .build(&serve::build_request(self.request, &self.prepared, self.world), self.progress)
+            .await?;
         self.still_the_same().await?;
         let image = engine.inspect(&id.to_string()).await?;
         let image =
@@ -331,60 +280,6 @@ impl Run<'_> {
             return Err(Error::Moved("something that it fetches with ADD".into()));
         }
         Ok(())
-    }
-
-    fn build_request(&self) -> BuildRequest {
-        let Self { request, prepared, .. } = self;
-        let context =
-            Context { root: request.context.clone(), tree: prepared.inputs.context.clone() };
-        let mut build =
-            BuildRequest::new(prepared.dockerfile.clone(), context, self.world.credentials());
-        build.contexts = prepared
-            .inputs
-            .contexts
-            .iter()
-            .filter_map(|(name, tree)| {
-                let root = prepared.roots.get(name)?.clone();
-                Some((name.clone(), Context { root, tree: tree.clone() }))
-            })
-            .collect();
-        build.tags = request.tags.clone();
-        build.target = request.target.clone();
-        build.build_args = self.world.proxy_arguments();
-        build.build_args.extend(request.build_args.clone());
-        build.labels = request.labels.clone();
-        if prepared.not_skippable.is_none() {
-            build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());
-        }
-        build.platform = request.platform.clone();
-        build.no_cache = request.no_cache;
-        build.cache_from = request.cache_from.clone();
-        build.network = request.network.clone();
-        build.add_hosts = request.add_host.clone();
-        build.shm_size = request.shm_size;
-        build.secrets = request.secrets.iter().map(secret).collect();
-        build.ssh =
-            request.ssh.iter().map(|agent| (agent.id.clone(), agent.socket.clone())).collect();
-        let bases = prepared.inputs.images.iter().filter_map(|image| image.name.parse().ok());
-        build.registries = bases.map(|base: Reference| base.host().to_owned()).collect();
-        build.needs_buildkit =
-            prepared.features.iter().map(|feature| feature.name().to_owned()).collect();
-        build.contexts = prepared
-            .inputs
-            .contexts
-            .iter()
-            .map(|(name, tree)| {
-                let root = request.contexts.get(name).cloned().unwrap_or_default();
-                (name.clone(), Context { root, tree: tree.clone() })
-            })
-            .collect();
-        build.cache_to = request.cache_to.clone();
-        build.no_cache_filter = request.no_cache_filter.clone();
-        build.ulimits = request.ulimits.iter().map(ulimit).collect();
-        build.registries = prepared.registries.clone();
-        build.source_date_epoch =
-            request.build_args.get("SOURCE_DATE_EPOCH").and_then(|epoch| epoch.parse().ok());
-        build
     }
 
     /// Pushes the first name, and points the others at what was pushed.

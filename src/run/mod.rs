@@ -5,6 +5,7 @@
 
 mod bases;
 mod build;
+mod check;
 mod explain;
 mod images;
 mod prepare;
@@ -12,11 +13,13 @@ mod prune;
 mod publish;
 mod records;
 mod remotes;
+mod serve;
 mod world;
 
 use std::{io, path::PathBuf};
 
-pub use build::{build, check};
+pub use build::build;
+pub use check::check;
 pub use explain::{Side, explain};
 pub use prepare::{Prepared, prepare};
 pub use prune::{Fate, Keep, Stored, prune};

@@ -1,0 +1,60 @@
+//! What the engine is asked to build: exactly what was hashed.
+
+use super::{Prepared, World};
+use crate::{
+    engine::{self, BuildRequest, Context},
+    inputs::Key,
+    settings::{Request, SecretSource, SecretSpec, Ulimit},
+};
+
+/// The build of a request whose inputs are known.
+pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &World) -> BuildRequest {
+    let context = Context { root: request.context.clone(), tree: prepared.inputs.context.clone() };
+    let mut build = BuildRequest::new(prepared.dockerfile.clone(), context, world.credentials());
+    build.contexts = prepared
+        .inputs
+        .contexts
+        .iter()
+        .filter_map(|(name, tree)| {
+            let root = prepared.roots.get(name)?.clone();
+            Some((name.clone(), Context { root, tree: tree.clone() }))
+        })
+        .collect();
+    build.tags = request.tags.clone();
+    build.target = request.target.clone();
+    build.build_args = world.proxy_arguments();
+    build.build_args.extend(request.build_args.clone());
+    build.labels = request.labels.clone();
+    if prepared.not_skippable.is_none() {
+        build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());
+    }
+    build.platform = request.platform.clone();
+    build.no_cache = request.no_cache;
+    build.cache_from = request.cache_from.clone();
+    build.network = request.network.clone();
+    build.add_hosts = request.add_host.clone();
+    build.shm_size = request.shm_size;
+    build.secrets = request.secrets.iter().map(secret).collect();
+    build.ssh = request.ssh.iter().map(|agent| (agent.id.clone(), agent.socket.clone())).collect();
+    build.registries = prepared.registries.clone();
+    build.needs_buildkit =
+        prepared.features.iter().map(|feature| feature.name().to_owned()).collect();
+    build.cache_to = request.cache_to.clone();
+    build.no_cache_filter = request.no_cache_filter.clone();
+    build.ulimits = request.ulimits.iter().map(ulimit).collect();
+    build.source_date_epoch =
+        request.build_args.get("SOURCE_DATE_EPOCH").and_then(|epoch| epoch.parse().ok());
+    build
+}
+
+fn secret(secret: &SecretSpec) -> (String, engine::SecretSource) {
+    let source = match &secret.source {
+        SecretSource::File(path) => engine::SecretSource::File(path.clone()),
+        SecretSource::Variable(name) => engine::SecretSource::Variable(name.clone()),
+    };
+    (secret.id.clone(), source)
+}
+
+fn ulimit(limit: &Ulimit) -> engine::Ulimit {
+    engine::Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }
+}
