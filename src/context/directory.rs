@@ -71,6 +71,11 @@ impl Names {
         self.entries.len()
     }
 
+    /// How many bytes all names have together.
+    pub(super) fn total_length(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<FileKind>)> {
         self.entries
             .iter()

@@ -9,7 +9,9 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+#[cfg(target_os = "linux")]
+use rustix::fs::RawDir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 
 use super::{FileKind, Identity, Metadata, Names};
 
@@ -28,6 +30,10 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
+
+/// How much of a directory is read at once, in bytes.
+#[cfg(target_os = "linux")]
+const DIRECTORY_BUFFER: usize = 32 * 1024;
 
 impl Root {
     pub(in super::super) fn open(path: &Path) -> io::Result<Root> {
@@ -78,15 +84,33 @@ impl Root {
 impl Directory {
     pub(in super::super) fn names(&self) -> io::Result<Names> {
         let mut names = Names::default();
-        for entry in Dir::read_from(&self.0)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
+        self.each_name(|name, file_type| {
             if name != b"." && name != b".." {
-                names.push(name, kind(entry.file_type()));
+                names.push(name, kind(file_type));
             }
-        }
+        })?;
         names.sort();
         Ok(names)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn each_name(&self, mut each: impl FnMut(&[u8], FileType)) -> io::Result<()> {
+        let mut buffer = Vec::with_capacity(DIRECTORY_BUFFER);
+        let mut entries = RawDir::new(&self.0, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            each(entry.file_name().to_bytes(), entry.file_type());
+        }
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn each_name(&self, mut each: impl FnMut(&[u8], FileType)) -> io::Result<()> {
+        for entry in rustix::fs::Dir::read_from(&self.0)? {
+            let entry = entry?;
+            each(entry.file_name().to_bytes(), entry.file_type());
+        }
+        Ok(())
     }
 
     pub(in super::super) fn metadata(&self, name: &[u8]) -> io::Result<Metadata> {

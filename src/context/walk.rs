@@ -235,6 +235,10 @@ impl<'a> Shared<'a> {
             Ok(directory) => {
                 let names = self.names(&task, &directory)?;
                 self.work.fetch_add(COST_OF_NAME * names.len() as u64, Ordering::Relaxed);
+                if task.everything {
+                    listing.items.reserve_exact(names.len());
+                    listing.names.reserve_exact(names.total_length());
+                }
                 let mut path = task.path.clone();
                 if !path.is_empty() {
                     path.push(b'/');

@@ -42,10 +42,7 @@ fn a_scan_takes_what_the_engine_copies() {
         }
     });
     let built = built.into_inner();
-    #[expect(clippy::print_stdout, reason = "for people who run it for longer")]
-    {
-        println!("seed {first}: {cases} cases, of which {built} build");
-    }
+    println!("seed {first}: {cases} cases, of which {built} build");
     assert!(built * 2 > cases, "seed {first}: of {cases} cases only {built} build");
 }
 
