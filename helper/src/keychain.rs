@@ -17,9 +17,6 @@ use crate::{Credential, Error, first_answer, store};
 /// The longest that a verb takes, whatever hangs: there is a person behind the client.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The user names of the tokens that Alibaba Cloud issues for an hour.
-const TOKEN_USERS: [&str; 2] = ["cr_temp_user", "temp_user_cr"];
-
 /// The keychain of this machine and this process.
 #[derive(Debug, Clone)]
 pub struct SystemKeychain {
@@ -86,8 +83,7 @@ impl Keychain for SystemKeychain {
 ///
 /// Kept, a token would shadow its successors for ever, and a CI variable would outlive its job.
 fn is_echo(environment: &Environment, host: &Host, username: &str, secret: &Secret) -> bool {
-    TOKEN_USERS.contains(&username)
-        || sources::identity::is_own_token(environment, host, username, secret)
+    sources::identity::is_own_token(environment, host, username, secret)
         || sources::variables::Variables::new(environment)
             .get(host)
             .is_ok_and(|found| found.is_some_and(|c| c.username == username && c.secret == *secret))

@@ -1,8 +1,9 @@
 //! The key that seals the cache.
 //!
-//! It is kept apart from what it seals where that costs nothing: in the kernel's keyring of the user
-//! on Linux, so that a copy of the home directory opens nothing. Elsewhere it is a file that only
-//! its owner can read. A desktop's Secret Service is not asked: it takes longer than the cache may.
+//! It is kept apart from what it seals where that costs nothing: it is the key of the encrypted file,
+//! where that store is set up; else it is in the kernel's keyring of the user on Linux, so that a
+//! copy of the home directory opens nothing. Elsewhere it is a file that only its owner can read. A
+//! desktop's Secret Service is not asked: it takes longer than an answer from the cache may.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,9 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::{create_private, lock};
+use super::lock;
+use crate::environment::Environment;
+use crate::store::file::FileStore;
 use crate::transport::Deadline;
 
 const LENGTH: usize = 32;
@@ -35,8 +38,15 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key of a cache directory, if it has one.
-    pub(super) fn load(directory: &Path) -> Option<Self> {
+    /// The key of a cache directory, if there is one.
+    pub(super) fn load(directory: &Path, environment: &Environment) -> Option<Self> {
+        match FileStore::ready_key(environment) {
+            Some(bytes) => Self::from_bytes(&*bytes),
+            None => Self::load_own(directory),
+        }
+    }
+
+    fn load_own(directory: &Path) -> Option<Self> {
         let bytes = match fs::read(directory.join(FILE)).map(Zeroizing::new).ok()? {
             marker if marker.as_slice() == IN_KEYRING => keyring::load(directory)?,
             bytes => bytes,
@@ -47,15 +57,22 @@ impl Key {
     /// Makes the key of a cache directory. Of several processes that do so at once, all get the
     /// same one: the one whose file came first.
     pub(super) fn create(directory: &Path) -> Option<Self> {
-        create_private(directory).ok()?;
+        Self::create_in(directory, keyring::store)
+    }
+
+    /// The same with another keyring, which says whether it took the key.
+    pub(super) fn create_in(
+        directory: &Path,
+        keyring: impl Fn(&Path, &[u8]) -> bool,
+    ) -> Option<Self> {
         // Held for some file operations only.
         let _guard = lock(&directory.join("lock-key"), Deadline::after(PATIENCE)).ok()?;
-        if let Some(key) = Self::load(directory) {
+        if let Some(key) = Self::load_own(directory) {
             return Some(key);
         }
         let mut bytes = Zeroizing::new(vec![0; LENGTH]);
         SystemRandom::new().fill(&mut bytes).ok()?;
-        let kept = if keyring::store(directory, &bytes) { IN_KEYRING } else { &bytes };
+        let kept = if keyring(directory, &bytes) { IN_KEYRING } else { &bytes };
         super::replace(&directory.join(FILE), kept).ok()?;
         Self::from_bytes(&bytes)
     }
@@ -91,7 +108,7 @@ impl Key {
     }
 
     /// Opens what was sealed for a name.
-    pub(super) fn open(&self, name: &[u8], sealed: Vec<u8>) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn open(&self, name: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let rest = sealed.strip_prefix(MAGIC.as_slice())?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
         let mut text = Zeroizing::new(text.to_vec());

@@ -78,7 +78,9 @@ impl TokenCache {
     #[must_use]
     pub fn open(environment: &Environment) -> Option<Self> {
         let directory = environment.cache_dir()?;
-        let key = Key::load(&directory).or_else(|| Key::create(&directory))?;
+        // Where it cannot be made, an older one can still be read.
+        drop(create_private(&directory));
+        let key = Key::load(&directory, environment).or_else(|| Key::create(&directory))?;
         Some(Self { directory, key })
     }
 
@@ -86,7 +88,7 @@ impl TokenCache {
     #[must_use]
     pub fn open_existing(environment: &Environment) -> Option<Self> {
         let directory = environment.cache_dir()?;
-        let key = Key::load(&directory)?;
+        let key = Key::load(&directory, environment)?;
         Some(Self { directory, key })
     }
 
@@ -149,7 +151,7 @@ impl Slot<'_> {
 
     fn read(&self) -> Option<Entry> {
         let sealed = fs::read(self.path()).ok()?;
-        let opened = self.cache.key.open(self.name.as_bytes(), sealed)?;
+        let opened = self.cache.key.open(self.name.as_bytes(), &sealed)?;
         let stored: Stored<'_> = serde_json::from_slice(&opened).ok()?;
         Some(Entry {
             token: AuthorizationToken {

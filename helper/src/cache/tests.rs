@@ -183,6 +183,33 @@ fn a_lost_key_empties_the_cache() {
 }
 
 #[test]
+fn without_a_keyring_the_key_is_a_file_of_its_owner() {
+    let home = tempfile::tempdir().unwrap();
+    let made = Key::create_in(home.path(), |_, _| false).unwrap();
+    let sealed = made.seal(b"name", b"text").unwrap();
+    assert_eq!(fs::read(home.path().join("key")).unwrap().len(), 32);
+    let again = Key::create_in(home.path(), |_, _| false).unwrap();
+    assert_eq!(again.open(b"name", &sealed).unwrap().as_slice(), b"text");
+}
+
+#[test]
+fn the_key_of_the_encrypted_file_seals_the_cache_too() {
+    let home = tempfile::tempdir().unwrap();
+    let with = |digit: &str| {
+        Environment::empty()
+            .with_home(home.path())
+            .with("DOCKER_CREDENTIAL_ALIYUN_KEY", digit.repeat(64))
+    };
+    let (one, other) =
+        (TokenCache::open(&with("1")).unwrap(), TokenCache::open(&with("2")).unwrap());
+    get(&one.slot(&host(), &"identity"), 0, Ok(token("t", at(60)))).0.unwrap();
+    assert!(!one.directory.join("key").exists());
+    let slot = one.slot(&host(), &"identity");
+    assert!(slot.read().is_some());
+    assert!(Slot { cache: &other, name: slot.name }.read().is_none());
+}
+
+#[test]
 fn without_a_place_there_is_no_cache() {
     assert!(TokenCache::open(&Environment::empty()).is_none());
     let home = Environment::empty().with_home("/proc/nonexistent");

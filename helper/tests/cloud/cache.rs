@@ -140,3 +140,14 @@ fn docker_logins_echo_is_accepted_and_not_kept() {
     // Without the identity there is nothing left to answer with.
     is_not_found(&work.run(Program::helper(["get"]).input(PERSONAL)));
 }
+
+#[test]
+fn a_token_that_a_person_got_by_hand_is_kept_where_there_is_no_identity() {
+    let (cloud, work) = (Cloud::start(), Work::new());
+    let answer = work.run(get(&cloud)).success().stdout().to_owned();
+    let elsewhere = Work::new();
+    let with_store = |program: Program| program.env("DOCKER_CREDENTIAL_ALIYUN_KEY", "1".repeat(64));
+    elsewhere.run(with_store(Program::helper(["store"]).input(answer.clone()))).success();
+    let kept = elsewhere.run(with_store(Program::helper(["get"]).input(PERSONAL))).success();
+    assert_eq!(kept.stdout(), answer);
+}

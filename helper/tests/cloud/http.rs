@@ -90,6 +90,8 @@ pub(crate) enum Reply {
     Hang,
     /// Says nothing and closes the connection.
     Close,
+    /// Says yes to a `CONNECT`, and serves what comes through the tunnel.
+    Tunnel,
 }
 
 impl Reply {
@@ -166,9 +168,9 @@ impl Drop for Server {
 
 /// One request a connection. Gives the connection back if it is to hang.
 fn serve(stream: TcpStream, handle: &dyn Fn(&Request) -> Reply) -> Option<TcpStream> {
-    let mut stream = BufReader::new(stream);
-    let request = Request::read(&mut stream)?;
-    let mut stream = stream.into_inner();
+    let mut reader = BufReader::new(stream);
+    let request = Request::read(&mut reader)?;
+    let mut stream = reader.into_inner();
     match handle(&request) {
         Reply::Answer { status, headers, body } => {
             let mut head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\n");
@@ -182,5 +184,9 @@ fn serve(stream: TcpStream, handle: &dyn Fn(&Request) -> Reply) -> Option<TcpStr
         }
         Reply::Hang => Some(stream),
         Reply::Close => None,
+        Reply::Tunnel => {
+            stream.write_all(b"HTTP/1.1 200 X\r\n\r\n").ok()?;
+            serve(stream, handle)
+        }
     }
 }

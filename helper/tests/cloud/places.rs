@@ -4,6 +4,7 @@ use serde_json::json;
 use smartbuild_test_rig::{Program, Work};
 
 use crate::cloud::{Cloud, KEY_A};
+use crate::http::Reply;
 use crate::identities::{PERSONAL, is_not_found};
 
 /// A machine with the key of account `a` and this configuration file.
@@ -142,6 +143,23 @@ fn called(host: &str, more: fn(Program) -> Program) -> (Vec<String>, String) {
     let mut calls: Vec<_> = proxy.calls().iter().map(|call| call.replace(" refused", "")).collect();
     calls.dedup();
     (calls, ran.stdout().to_owned())
+}
+
+#[test]
+fn a_proxy_is_used_for_what_is_no_exception() {
+    let cloud = Cloud::start();
+    cloud.fail("CONNECT cr.private.example:80", Reply::Tunnel);
+    let get = || {
+        keyed(Program::helper(["get"]).input(PERSONAL))
+            .env("DOCKER_CREDENTIAL_ALIYUN_CR_ENDPOINT", "http://cr.private.example")
+            .env("http_proxy", cloud.url())
+    };
+    Work::new().run(get()).success();
+    let through = ["CONNECT cr.private.example:80", "GetAuthorizationToken by LTAI-a"];
+    assert_eq!(cloud.calls(), through);
+    let excepted = get().env("no_proxy", "private.example");
+    Work::new().run(excepted).exits(1).says(&["the host name cr.private.example has no address"]);
+    assert_eq!(cloud.calls(), through);
 }
 
 #[test]

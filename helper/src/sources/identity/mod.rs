@@ -115,11 +115,7 @@ impl<'a> TokenExchange<'a> {
     pub fn login(&self, host: &Host) -> Result<Option<Credential>, ExchangeError> {
         let accounts = Accounts::read(self.environment)?;
         let account = accounts.find(host);
-        let is_ours = account.map_or(host.acr().is_some(), |account| !account.anonymous);
-        if !is_ours {
-            return Ok(None);
-        }
-        let Some(found) = self.identity(account)? else { return Ok(None) };
+        let Some(found) = self.identity(host, account)? else { return Ok(None) };
         let cache = TokenCache::open(self.environment);
         let slot = cache.as_ref().map(|cache| cache.slot(host, &found.identity));
         let deadline = Deadline::after(TIME_LIMIT);
@@ -134,8 +130,24 @@ impl<'a> TokenExchange<'a> {
         }))
     }
 
-    /// The identity that counts for a host of this account.
-    fn identity(&self, account: Option<&Account>) -> Result<Option<Found>, ExchangeError> {
+    /// Whether an identity is there for the host, as far as can be told without asking anybody.
+    fn is_configured(&self, host: &Host) -> bool {
+        let found = Accounts::read(self.environment)
+            .map_err(ExchangeError::from)
+            .and_then(|accounts| self.identity(host, accounts.find(host)));
+        matches!(found, Ok(Some(_)))
+    }
+
+    /// The identity that counts for a host and its account; `None` if the host is somebody else's.
+    fn identity(
+        &self,
+        host: &Host,
+        account: Option<&Account>,
+    ) -> Result<Option<Found>, ExchangeError> {
+        let is_ours = account.map_or(host.acr().is_some(), |account| !account.anonymous);
+        if !is_ours {
+            return Ok(None);
+        }
         let set =
             |field: fn(&Account) -> &Option<String>| account.and_then(|a| field(a).as_deref());
         let sts = endpoint("stsEndpoint", set(|account| &account.sts_endpoint))?;
@@ -206,8 +218,8 @@ impl Source for TokenExchange<'_> {
     fn list(&self) -> Result<Vec<(Host, String)>, SourceError> {
         let accounts = Accounts::read(self.environment).map_err(SourceError::new)?;
         let mut hosts = Vec::new();
-        for (host, account) in accounts.hosts().filter(|(_, account)| !account.anonymous) {
-            if self.identity(Some(account)).map_err(SourceError::new)?.is_some() {
+        for (host, account) in accounts.hosts() {
+            if self.identity(&host, Some(account)).map_err(SourceError::new)?.is_some() {
                 hosts.push((host, String::new()));
             }
         }
@@ -218,9 +230,10 @@ impl Source for TokenExchange<'_> {
 /// Whether this login is one of our own tokens, which `docker login` hands back to be stored after
 /// it has used it. Stored, it would stand before every fresh one and fail an hour later.
 ///
-/// It is ours if the cache holds it for the host, or if it has the form of such tokens: base64 of a
-/// JSON object with its time, a colon, a signature in hex. A registry may also have given an
-/// identity token for it, which Docker then hands back under the user name `<token>`.
+/// It is ours if the cache holds it for the host. It is as good as ours, where an identity gives
+/// tokens for the host, if it has the form of one (base64 of a JSON object with its time, a colon, a
+/// signature in hex), or if it is an identity token that the registry gave for one, which Docker
+/// hands back under the user name `<token>`. Without an identity such a login is somebody's own.
 #[must_use]
 pub fn is_own_token(
     environment: &Environment,
@@ -228,13 +241,12 @@ pub fn is_own_token(
     username: &str,
     secret: &Secret,
 ) -> bool {
-    let now = Timestamp::now();
-    let is_ours = |token: &AuthorizationToken| {
-        token.token == *secret || (username == IDENTITY_TOKEN && token.expires_at > now)
+    let is_cached = || {
+        TokenCache::open_existing(environment)
+            .is_some_and(|cache| cache.tokens_of(host).any(|token| token.token == *secret))
     };
-    has_token_form(secret.expose())
-        || TokenCache::open_existing(environment)
-            .is_some_and(|cache| cache.tokens_of(host).any(|token| is_ours(&token)))
+    let looks_like_one = username == IDENTITY_TOKEN || has_token_form(secret.expose());
+    looks_like_one && TokenExchange::new(environment).is_configured(host) || is_cached()
 }
 
 /// The user name that says that the secret is an identity token (docker/cli:

@@ -168,6 +168,14 @@ impl MasterKey {
         Ok(Self { material, kdf, derived: OnceLock::new() })
     }
 
+    /// The key itself, if it need not be made from a pass-phrase.
+    pub(super) fn ready(self) -> Option<Zeroizing<[u8; 32]>> {
+        match self.material {
+            Material::Key(bytes) => Some(bytes),
+            Material::Passphrase(_) => None,
+        }
+    }
+
     /// How to write a file: as the one that was read, so that its salt and with it the key stay.
     pub(super) fn kdf(&self) -> &Kdf {
         self.derived.get().map_or(&self.kdf, |(kdf, _)| kdf)

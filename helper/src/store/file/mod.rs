@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use keyring_core::api::{Credential, CredentialApi, CredentialStoreApi};
 use keyring_core::{Entry, Error, Result};
+use zeroize::Zeroizing;
 
 use crate::environment::Environment;
 use crate::secret::Secret;
@@ -82,6 +83,13 @@ impl FileStore {
         let may_make_key = may_make_key && !path.exists();
         let key = Arc::new(MasterKey::find(environment, may_make_key)?);
         Ok(Self { path, key })
+    }
+
+    /// The key, for others who have something to seal: where one is configured or was made, and takes
+    /// no time to get. A pass-phrase's takes tens of milliseconds.
+    #[must_use]
+    pub fn ready_key(environment: &Environment) -> Option<Zeroizing<[u8; 32]>> {
+        MasterKey::find(environment, false).ok()?.ready()
     }
 
     /// Where the file is.
