@@ -203,4 +203,17 @@ pub(crate) mod tests {
         assert_eq!(back.key(), inputs.key());
         assert!(json.contains(r#""path": "a""#) && json.contains(r#""kind": "symlink""#), "{json}");
     }
+
+    #[test]
+    fn every_identity_of_an_image_reads_back() {
+        for identity in [
+            ImageIdentity::Digest(Digest::of(b"a")),
+            ImageIdentity::EngineId(Digest::of(b"a")),
+            ImageIdentity::NameOnly,
+        ] {
+            let image = Image { name: "a".into(), platform: None, identity };
+            let json = serde_json::to_string(&image).unwrap();
+            assert_eq!(serde_json::from_str::<Image>(&json).unwrap(), image, "{json}");
+        }
+    }
 }
