@@ -57,6 +57,24 @@ pub(super) fn has_wildcard(name: &[u8]) -> bool {
     false
 }
 
+/// Whether a part of a pattern, between two slashes, may match a `/` by itself or together with its
+/// neighbour: a class with a `/` in it, or the halves of what a slash tore apart.
+pub(super) fn may_take_slash(part: &[u8]) -> bool {
+    let mut rest = part;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'\\' if after.is_empty() => return true,
+            b'\\' => &after[1..],
+            b'[' => match match_class(after, Some('/')) {
+                Ok((false, after)) => after,
+                _ => return true,
+            },
+            _ => after,
+        };
+    }
+    false
+}
+
 /// Splits off leading stars and the text up to the next star.
 fn next_chunk(pattern: &[u8]) -> (bool, &[u8], &[u8]) {
     let stars = pattern.iter().take_while(|byte| **byte == b'*').count();
@@ -190,6 +208,16 @@ mod tests {
                 Ok(expected),
                 "{pattern} {name}"
             );
+        }
+    }
+
+    #[test]
+    fn only_some_classes_may_take_a_slash() {
+        for part in ["*", "a?", "[ab]", "[a-z]x[0-9]", "\\[^x", "[\\^a]", "a\\\\"] {
+            assert!(!may_take_slash(part.as_bytes()), "{part}");
+        }
+        for part in ["[^a]", "[.-0]", "x[", "[a", "a\\", "[a]["] {
+            assert!(may_take_slash(part.as_bytes()), "{part}");
         }
     }
 

@@ -158,9 +158,9 @@ impl Resolver<'_> {
             Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(unreadable(directory, error)),
         };
-        // A class may match a `/`, and a backslash may escape one: then names do not pair off with
-        // parts of the pattern, and every path is tried.
-        let by_name = !pattern.iter().any(|part| part.contains(&b'[') || part.contains(&b'\\'));
+        // Names pair off with parts of the pattern, unless something in it may match a `/`: then
+        // every path is tried.
+        let by_name = !pattern.iter().any(|part| glob::may_take_slash(part));
         let whole = pattern.join(&b'/');
         for (name, kind) in names.iter() {
             let path = join(directory, name);

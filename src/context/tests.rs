@@ -124,6 +124,8 @@ fn wildcards_match_names_of_real_directories() {
     assert_takes(&root, "", &[copy("?/*.[ch]")], &["a/", "a/x.c", "a/y.h", "b/", "b/x.c"]);
     assert_takes(&root, "", &[copy("b/s*")], &["b/", "b/sub/", "b/sub/z.c"]);
     assert_takes(&root, "", &[copy("**/z.c")], &[]);
+    assert_takes(&root, "", &[copy("[x].c*")], &["x.c"]);
+    assert_takes(&root, "", &[copy("[ab]/[y]*")], &["a/", "a/y.h"]);
     // Through a link before the wildcard, and of one that matches.
     assert_takes(&root, "", &[copy("l/*.c")], &["a/", "a/x.c", "l -> a"]);
     assert_takes(&root, "", &[copy("l*")], &["a/", "a/x.c", "a/y.h", "l -> a"]);
