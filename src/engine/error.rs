@@ -138,9 +138,11 @@ pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         cause = next;
     }
     match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-            "it was closed from the other side".to_owned()
-        }
+        Some(
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof,
+        ) => "it was closed from the other side".to_owned(),
         _ => cause.to_string(),
     }
 }

@@ -106,10 +106,25 @@ impl Engine {
         let ping = ping.map_err(|e| not_an_engine(e.to_string()))?;
         let response =
             http.send("contact the engine", ping).await.map_err(|error| match error {
-                Error::Broken { reason, .. } => not_an_engine(reason),
+                Error::Broken { reason, .. } => match &endpoint.address {
+                    // A certificate of ours is refused only after the connection stands.
+                    Address::Tcp { tls: Some(tls), .. } => Error::Tls {
+                        endpoint: endpoint.to_string(),
+                        reason,
+                        directory: tls.directory.display().to_string(),
+                    },
+                    _ => not_an_engine(reason),
+                },
                 error => error,
             })?;
-        let response = accepted("be contacted", response).await?;
+        let response = accepted("be contacted", response).await.map_err(|error| match error {
+            Error::Refused { message, .. } if message.contains("HTTPS server") => not_an_engine(
+                "it wants TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to its certificates"
+                    .to_owned(),
+            ),
+            Error::Refused { message, .. } => not_an_engine(message),
+            error => error,
+        })?;
         let header = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
