@@ -4,6 +4,7 @@ mod faults;
 mod hostile;
 mod images;
 mod logins;
+mod proxies;
 mod tls;
 mod uploads;
 
