@@ -22,8 +22,9 @@ fn configure(work: &Work, hosts: &[&Registry], config: &str) {
     work.write("../home/.config/docker-credential-aliyun/config.toml", config);
 }
 
-fn image() -> Image {
-    Image::scratch().files(&[("a", "1")])
+/// An image with this file that is no other test's: to forget an image is to forget all its names.
+fn image_with(file: &str) -> Image {
+    Image::scratch().files(&[(file, &unique("content"))])
 }
 
 #[test]
@@ -37,7 +38,7 @@ fn each_identity_pulls_and_pushes() {
             let (cloud, work) = (Cloud::start(), Work::new());
             let registry = cloud.registry("a");
             let repository = unique("identity");
-            registry.push(&repository, "1", &image());
+            registry.push(&repository, "1", &image_with("a"));
             configure(&work, &[&registry], &domain(&registry, instance, ""));
             (machine.files)(&work, &cloud);
             let docker = |arguments: &[&str]| {
@@ -105,8 +106,8 @@ fn one_build_pulls_from_two_accounts() {
         let (cloud, work) = (Cloud::start(), Work::new());
         let (first, second) = (cloud.registry("a"), cloud.registry("b"));
         let (one, two) = (unique("one"), unique("two"));
-        first.push(&one, "1", &image());
-        second.push(&two, "1", &Image::scratch().files(&[("b", "2")]));
+        first.push(&one, "1", &image_with("a"));
+        second.push(&two, "1", &image_with("b"));
         let config =
             domain(&first, "cri-a", "profile = 'a'") + &domain(&second, "cri-b", "profile = 'b'");
         configure(&work, &[&first, &second], &config);
