@@ -241,6 +241,13 @@ impl Reader<'_> {
             .into_iter()
             .map(|word| {
                 let word = self.located(word);
+                let name = word.text.split('=').next().unwrap_or_default();
+                if name.contains(['$', '\'', '"', self.escape]) {
+                    return Err(Fault::not_understood(
+                        word.at,
+                        format!("versions of the frontend differ about the ARG name `{name}`"),
+                    ));
+                }
                 match word.text.split_once('=') {
                     None => Ok(Argument { name: word.text, default: None }),
                     Some(("", _)) => Err(Fault::invalid(word.at, "an ARG needs a name")),

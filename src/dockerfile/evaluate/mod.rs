@@ -239,7 +239,7 @@ impl Evaluation<'_> {
             Kind::Stopsignal(word) => {
                 self.words(state, "STOPSIGNAL", std::slice::from_ref(word))?
             }
-            Kind::Volume(words) => self.words(state, "VOLUME", words)?,
+            Kind::Volume(words) => self.volumes(state, words)?,
             Kind::Expose(words) => self.expose(state, words)?,
             Kind::Cmd(command) => Line::new("CMD").command(command),
             Kind::Entrypoint(command) => Line::new("ENTRYPOINT").command(command),
@@ -268,6 +268,14 @@ impl Evaluation<'_> {
         };
         line.words(texts(expanded.as_deref().unwrap_or(words)));
         Ok(line.finish())
+    }
+
+    fn volumes(&mut self, state: &State, words: &[Word]) -> Result<String, Fault> {
+        let expanded = self.expand_all(state, words)?.unwrap_or_default();
+        if let Some(empty) = expanded.iter().find(|word| word.text.is_empty()) {
+            return Err(Fault::invalid(empty.at, "this VOLUME expands to nothing"));
+        }
+        self.words(state, "VOLUME", words)
     }
 
     /// The order of ports does not matter. They are divided into words after expansion, which

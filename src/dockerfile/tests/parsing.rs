@@ -96,6 +96,7 @@ fn errors_say_where() {
         ("FROM $no", 1, 6, "expands to nothing"),
         ("FROM x\nLABEL a=1 b=${c", 2, 13, "missing `}`"),
         ("FROM x\nSHELL sh -c", 2, 1, "JSON"),
+        ("FROM x\nVOLUME /a $no", 2, 11, "expands to nothing"),
         ("FROM x\nRUN [1]", 2, 5, "only strings"),
         ("FROM x\nONBUILD FROM y", 2, 9, "cannot be the trigger"),
         ("FROM x\nCOPY --from=$y a b", 2, 1, "no variables"),
@@ -120,6 +121,8 @@ fn what_a_newer_frontend_may_understand_is_told_from_what_is_wrong() {
         "FROM x\nRUN --mount=type=nfs,target=/x y",
         "FROM x\nRUN --network=vpn y",
         "FROM x\nENV a=${b^^}",
+        "FROM x\nARG $a=1",
+        "FROM x\nARG 'a=1'",
         "FROM --platform=??? x",
     ] {
         assert_eq!(error_of(text).kind(), ErrorKind::NotUnderstood, "{text}");
