@@ -261,7 +261,12 @@ impl Place {
         if let Some(tls) = find::<rustls::Error>(error) {
             return Error::Tls { action, host, reason: tls::explain(tls, url) };
         }
-        if chain(error).any(|cause| cause.to_string() == "dns error") {
+        let unknown = chain(error).any(|cause| cause.to_string() == "dns error");
+        if let Some(variable) = proxy_variable(url).filter(|_| error.is_connect()) {
+            let reason = format!("{reason}; {variable} is set, so this may be its proxy");
+            return Error::Connect { action, host, reason };
+        }
+        if unknown {
             return Error::UnknownHost { action, host };
         }
         if error.is_timeout() {
@@ -273,6 +278,15 @@ impl Place {
             Error::Broken { action, host, reason }
         }
     }
+}
+
+/// The variable that names the proxy for `url`, if one may be in use.
+fn proxy_variable(url: &Url) -> Option<String> {
+    let scheme = url.scheme().to_ascii_uppercase();
+    let names = [format!("{scheme}_PROXY"), "ALL_PROXY".to_owned()];
+    let names = names.into_iter().flat_map(|name| [name.to_ascii_lowercase(), name]);
+    let set = |name: &String| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    names.filter(|_| !is_loopback(url)).find(set)
 }
 
 /// The causes of an error, itself first.

@@ -38,7 +38,7 @@ fn a_registry_elsewhere_is_reached_by_way_of_the_proxy() {
     let work = Work::new();
     let program = check(&work, "r.example/app:1");
     let ran = work.run(program.env("HTTPS_PROXY", format!("http://ci:hunter2@{address}")));
-    let ran = ran.exits(3).hides("hunter2");
+    let ran = ran.exits(3).hides("hunter2").says(&["HTTPS_PROXY is set"]);
     let head = heads.recv().unwrap();
     assert_eq!(head[0], "CONNECT r.example:443 HTTP/1.1", "{}", ran.stderr());
     assert!(head.iter().any(|line| line.to_lowercase().starts_with("proxy-authorization: basic")));
