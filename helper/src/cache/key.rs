@@ -124,8 +124,8 @@ const FILE: &str = "key";
 /// What stands in that file if the key is in the kernel's keyring.
 const IN_KEYRING: &[u8] = b"in the kernel's keyring\n";
 
-/// The kernel's keyring of the user. It outlives processes and sessions, and is gone after a restart
-/// or three days without use; so is the cache then.
+/// The kernel's keyring of the user. It outlives processes and sessions. A key in it is gone after a
+/// restart, or some time without use, and with it what it sealed.
 #[cfg(target_os = "linux")]
 mod keyring {
     use std::path::Path;
@@ -135,8 +135,14 @@ mod keyring {
 
     use super::LENGTH;
 
+    /// How long a key stays without use, in seconds: longer than any token, and no longer, since a
+    /// user may have some hundreds of keys only.
+    const LIFE: usize = 2 * 60 * 60;
+
     pub(super) fn load(directory: &Path) -> Option<Zeroizing<Vec<u8>>> {
         let key = ring()?.search(&description(directory)).ok()?;
+        // Should that fail, the key stays as long as the keyring.
+        let _ = key.set_timeout(LIFE);
         let mut bytes = Zeroizing::new(vec![0; LENGTH]);
         (key.read(&mut bytes).ok()? == LENGTH).then_some(bytes)
     }
