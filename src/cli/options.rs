@@ -122,6 +122,14 @@ pub struct BuildOptions {
     #[arg(long, value_name = "REPOSITORY")]
     pub keys_in: Option<String>,
 
+    /// Sign records with the secret in a file, or in a variable: env:NAME
+    #[arg(long, value_name = "SECRET")]
+    pub sign_key: Option<String>,
+
+    /// Believe only images whose record is signed with this secret: a file, or env:NAME
+    #[arg(long, value_name = "SECRET")]
+    pub verify_key: Option<String>,
+
     /// Registry to speak to without TLS or with an unknown certificate; loopback always is
     #[arg(long, value_name = "HOST")]
     pub insecure_registry: Vec<String>,

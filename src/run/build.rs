@@ -104,9 +104,10 @@ impl Run<'_> {
         let client = self.world.client();
         let home = key_home(self.request).ok_or_else(|| Error::Strict("no tag to push".into()))?;
         let platform = self.request.target_platform();
+        let signed = self.request.verify_key.as_deref();
         let found = match self.wish.build_anyway() {
             Some(_) => Found::Nothing,
-            None => publish::find(&client, &home, self.prepared.key, &platform).await?,
+            None => publish::find(&client, &home, self.prepared.key, &platform, signed).await?,
         };
         match plan::decide(&self.wish, found) {
             Plan::Skip(manifest) => {
@@ -175,7 +176,8 @@ impl Run<'_> {
             return Ok(None);
         }
         let platform = self.request.target_platform();
-        match publish::find(&self.world.client(), &home, key, &platform).await {
+        let signed = self.request.verify_key.as_deref();
+        match publish::find(&self.world.client(), &home, key, &platform, signed).await {
             Ok(Found::Image(manifest)) => {
                 let image = self.pull(&home, &manifest).await?;
                 Ok(Some((manifest, image)))
@@ -322,7 +324,9 @@ impl Run<'_> {
         let client = self.world.client();
         let Prepared { key, inputs, .. } = &self.prepared;
         let Some(first) = self.request.tags.first() else { return Ok(()) };
-        if let Err(error) = records::put(&client, home, *key, &manifest.digest, inputs).await {
+        let sign = self.request.sign_key.as_deref();
+        if let Err(error) = records::put(&client, home, *key, &manifest.digest, inputs, sign).await
+        {
             // The record only explains; the image is right without it.
             self.world.reporter.warn(&format!("the record was not stored: {error}"));
         }

@@ -22,11 +22,12 @@ pub async fn check(request: &Request, world: &World) -> Result<Verdict, Error> {
     let wish = wish(request, &prepared);
     let key = prepared.key;
     let platform = request.target_platform();
+    let signed = request.verify_key.as_deref();
     let plan = match key_home(request) {
         Some(home) => {
             let found = match wish.build_anyway() {
                 Some(_) => Found::Nothing,
-                None => publish::find(&world.client(), &home, key, &platform).await?,
+                None => publish::find(&world.client(), &home, key, &platform, signed).await?,
             };
             match plan::decide(&wish, found) {
                 Plan::Skip(manifest) => Plan::Skip(Some(manifest.digest)),

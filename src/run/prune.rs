@@ -121,7 +121,8 @@ async fn list(world: &World, repository: &Repository) -> Result<Vec<Stored>, Err
     stream::iter(keys)
         .map(async |(key, digest)| {
             // A record that cannot be read says nothing about the age of its image.
-            let record = client.record(repository, &records::key_tag(key)).await.ok().flatten();
+            let record =
+                client.record_head(repository, &records::key_tag(key)).await.ok().flatten();
             let created = record.and_then(|record| record.created.parse().ok());
             let tags = others.get(&digest).map(|tags| tags.iter().cloned().collect());
             let tags = tags.unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::{
     inputs::Key,
     plan::Found,
     platform::Platform,
-    registry::{Client, Error, Manifest, Reference, Repository},
+    registry::{Client, Error, Manifest, Reference, Repository, SigningKey},
     report::{TagChange, Tagged},
 };
 
@@ -26,8 +26,9 @@ pub(super) async fn find(
     home: &Repository,
     key: Key,
     platform: &Platform,
+    signed: Option<&SigningKey>,
 ) -> Result<Found<Manifest>, Error> {
-    match verified(client, home, key, platform).await {
+    match verified(client, home, key, platform, signed).await {
         Ok(found) => Ok(found),
         Err(error) if may_pass(&error) => Ok(Found::Unanswered(error.to_string())),
         Err(error) => Err(error),
@@ -39,6 +40,7 @@ async fn verified(
     home: &Repository,
     key: Key,
     platform: &Platform,
+    signed: Option<&SigningKey>,
 ) -> Result<Found<Manifest>, Error> {
     let Some(manifest) = client.manifest(&key_reference(home, key)).await? else {
         return Ok(Found::Nothing);
@@ -53,11 +55,34 @@ async fn verified(
         let other = config.platform();
         return Ok(Found::Impostor(format!("it is for {other}, not for {platform}")));
     }
+    if let Some(signed) = signed
+        && let Some(reason) = untrusted(client, home, key, &manifest, signed).await?
+    {
+        return Ok(Found::Impostor(reason));
+    }
     Ok(match config.labels.get(Key::LABEL) {
         Some(label) if *label == key.to_string() => Found::Image(manifest),
         Some(label) => Found::Impostor(format!("its label says {label}")),
         None => Found::Impostor("it does not say which key it was built for".into()),
     })
+}
+
+/// Why the record of a key does not vouch for an image, if it does not.
+async fn untrusted(
+    client: &Client,
+    home: &Repository,
+    key: Key,
+    manifest: &Manifest,
+    signed: &SigningKey,
+) -> Result<Option<String>, Error> {
+    let tag = records::key_tag(key);
+    let head = match client.record_head(home, &tag).await {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok(Some("it has no record that could be signed".into())),
+        Err(error) if is_about_content(&error) => return Ok(Some(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    Ok(signed.verify(&tag, &head, &manifest.digest).err().map(|reason| reason.to_string()))
 }
 
 /// Points names at an image that a registry has, leaving alone those that point at it already.

@@ -8,7 +8,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use crate::{
     inputs::{Inputs, Key},
     platform::Platform,
-    registry::{Client, Digest, Error, Record, Reference, Repository, Tag},
+    registry::{Client, Digest, Error, Record, Reference, Repository, SigningKey, Tag},
 };
 
 /// Inputs of a million files are not larger than this; what is, is not unpacked to the end.
@@ -29,14 +29,20 @@ pub(super) async fn put(
     key: Key,
     image: &Digest,
     inputs: &Inputs,
+    sign: Option<&SigningKey>,
 ) -> Result<(), Error> {
+    let tag = key_tag(key);
     let record = Record {
         image: image.clone(),
         created: jiff::Timestamp::now().to_string(),
         notes: [].into(),
         inputs: compress(inputs).into(),
     };
-    client.put_record(home, &key_tag(key), &record).await?;
+    let record = match sign {
+        Some(sign) => sign.sign(&tag, record),
+        None => record,
+    };
+    client.put_record(home, &tag, &record).await?;
     Ok(())
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub(super) strict_modes: Option<bool>,
     pub(super) strict: Option<bool>,
     pub(super) keys_in: Option<String>,
+    pub(super) sign_key: Option<String>,
+    pub(super) verify_key: Option<String>,
     pub(super) insecure_registries: Vec<String>,
 }
 

@@ -10,6 +10,7 @@ mod refresh;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use docker_credential_aliyun::Environment;
@@ -19,7 +20,7 @@ pub use refresh::Refresh;
 use crate::{
     cli::BuildOptions,
     platform::Platform,
-    registry::{Reference, Repository},
+    registry::{Reference, Repository, SigningKey},
 };
 
 /// Everything that the user wants, checked and complete.
@@ -77,6 +78,10 @@ pub struct Request {
     pub stat_cache: bool,
     /// The repository that holds key tags and records, where that is not the image's own.
     pub keys_in: Option<Repository>,
+    /// What records are signed with.
+    pub sign_key: Option<Arc<SigningKey>>,
+    /// What records must be signed with for their images to be believed.
+    pub verify_key: Option<Arc<SigningKey>>,
     /// Registries that may be spoken to without TLS or with an unknown certificate.
     pub insecure_registries: Vec<String>,
     /// Whether no registry may be asked.
@@ -262,6 +267,16 @@ impl Request {
                 }
                 None => None,
             },
+            sign_key: pairs::signing_key(
+                "--sign-key",
+                options.sign_key.as_ref().or(settings.sign_key.as_ref()),
+                environment,
+            )?,
+            verify_key: pairs::signing_key(
+                "--verify-key",
+                options.verify_key.as_ref().or(settings.verify_key.as_ref()),
+                environment,
+            )?,
             insecure_registries: options
                 .insecure_registry
                 .iter()

@@ -1,8 +1,11 @@
 //! Options whose value has a form of its own: `KEY=VALUE`, `id=…,src=…`, sizes.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use docker_credential_aliyun::Secret;
 
 use super::{Environment, Error};
+use crate::registry::SigningKey;
 
 /// A secret that a step may mount (`--secret`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +136,27 @@ fn secret(text: &str) -> Result<SecretSpec, Error> {
         (Some(_), Some(_)) => return Err(wrong("give src or env, not both")),
     };
     Ok(SecretSpec { id, source })
+}
+
+/// Reads the secret of `--sign-key` or `--verify-key`: the content of a file, or the value of a
+/// variable. Never the secret itself: a command line can be read by everybody on the machine.
+pub(super) fn signing_key(
+    option: &'static str,
+    place: Option<&String>,
+    environment: &Environment,
+) -> Result<Option<Arc<SigningKey>>, Error> {
+    let Some(place) = place else { return Ok(None) };
+    let secret = match place.strip_prefix("env:") {
+        Some(name) => environment
+            .var(name)
+            .map_err(|error| Error::option(option, place, error))?
+            .ok_or_else(|| Error::option(option, place, "this variable is not set"))?
+            .to_owned(),
+        None => std::fs::read_to_string(place)
+            .map_err(|error| Error::option(option, place, format!("cannot be read: {error}")))?,
+    };
+    let key = SigningKey::new(&Secret::new(secret));
+    key.map(|key| Some(Arc::new(key))).map_err(|error| Error::option(option, place, error))
 }
 
 /// Reads `default` or `ID=SOCKET`.

@@ -216,6 +216,36 @@ fn many_pipelines_at_once_on_one_key_make_one_image() {
 
 #[test]
 #[ignore = "needs an engine: run tests/run.sh"]
+fn only_who_has_the_secret_is_believed() {
+    let (engine, pipeline) = (Engine::get(), Pipeline::new());
+    let secret = |text: &str| text.repeat(8);
+    let run = |sign: Option<&str>, verify: Option<&str>| {
+        let mut arguments = vec!["--push", "--json"];
+        let mut job = pipeline.job(&[], "1").engine(engine);
+        if let Some(sign) = sign {
+            arguments.push("--sign-key=env:SIGN");
+            job = job.env("SIGN", secret(sign));
+        }
+        if let Some(verify) = verify {
+            arguments.push("--verify-key=env:VERIFY");
+            job = job.env("VERIFY", secret(verify));
+        }
+        pipeline.work.run(job.args(arguments)).success()
+    };
+    let outcome =
+        |ran: &smartbuild_test_rig::Ran| ran.json()["outcome"].as_str().unwrap().to_owned();
+    assert_eq!(outcome(&run(None, None)), "built");
+    let unsigned = run(Some("ours"), Some("ours"));
+    assert_eq!(outcome(&unsigned), "local", "{}", unsigned.text());
+    unsigned.says(&["warning", "its record is not signed"]);
+    assert_eq!(outcome(&run(Some("ours"), Some("ours"))), "unchanged");
+    run(None, Some("theirs"))
+        .says(&["the signature of its record is not by this key"])
+        .hides("theirs");
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
 fn key_tags_can_live_in_a_repository_of_their_own() {
     let (engine, pipeline) = (Engine::get(), Pipeline::new());
     let keys = unique("team/keys");
