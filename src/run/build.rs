@@ -276,6 +276,13 @@ impl Run<'_> {
         if self.prepared.not_skippable.is_some() {
             return Ok(());
         }
+        for (name, digest) in &self.prepared.unpinned {
+            let Ok(reference) = name.parse::<Reference>() else { continue };
+            let now = self.world.client().resolve(&reference.or_latest()).await?;
+            if now.as_ref() != Some(digest) {
+                return Err(Error::Moved(format!("the image {name}")));
+            }
+        }
         let (fetched, mut reasons) = (&self.prepared.remotes, Vec::new());
         let now = remotes::identify(fetched, self.request, self.world, &mut reasons).await;
         if now != self.prepared.inputs.remotes {

@@ -183,6 +183,16 @@ impl<'a> Found<'a> {
         uses.iter().filter_map(pin).collect()
     }
 
+    /// The uses that cannot be pinned, with what they were found to be.
+    pub(super) fn unpinned(&self, uses: &[ImageUse]) -> Vec<(String, Digest)> {
+        let unpinned = |image: &ImageUse| {
+            let digest = self.images.get(&image.key)?.pin.clone()?;
+            let loose = image.end.is_none() && !image.key.name.contains('@');
+            loose.then(|| (image.key.name.clone(), digest))
+        };
+        uses.iter().filter_map(unpinned).collect()
+    }
+
     /// The frontend, with what to pin it to.
     pub(super) fn frontend_pin(&self) -> Option<(&Frontend, String)> {
         self.frontend.as_ref().map(|(frontend, digest)| (frontend, digest.to_string()))

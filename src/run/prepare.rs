@@ -14,6 +14,7 @@ use crate::{
     dockerfile::{self, Dockerfile, Effect, ErrorKind, ReadKind, Slice},
     inputs::{self, Inputs, Instruction, Key, Stage},
     platform::Platform,
+    registry::Digest,
     settings::{BasePolicy, DockerfileSource, Request},
 };
 
@@ -37,6 +38,8 @@ pub struct Prepared {
     pub features: BTreeSet<dockerfile::Feature>,
     /// The hosts of the registries that the bases are in.
     pub registries: BTreeSet<String>,
+    /// Images that a trigger of a base names: they cannot be pinned, for they are not in the text.
+    pub unpinned: Vec<(String, Digest)>,
     /// The images that only the engine has, with the identifiers that are in the key.
     pub local_images: Vec<inputs::Image>,
     /// What the build fetches from elsewhere.
@@ -58,7 +61,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         build_platform: Platform::host(),
         contexts: request.contexts.keys().cloned().collect(),
     };
-    let parsed = understand(&text, &asked, request)?;
+    let mut parsed = understand(&text, &asked, request)?;
     let mut found = images::Found::new(request, world);
     let mut reasons = Vec::new();
     let mut warnings = Vec::new();
@@ -68,18 +71,19 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         found.frontend(frontend, &mut reasons).await;
     }
     let slice = match &parsed {
-        Parsed::Known(dockerfile) => {
-            found.uses(&dockerfile.images(&asked).map_err(|e| named(e, request))?).await?;
-            let slice = dockerfile.slice(&asked, &found.bases()).map_err(|e| named(e, request))?;
-            // Triggers of a base can copy from images that the text does not name.
-            found.uses(&slice.images).await?;
-            slice
-        }
-        Parsed::Unknown(reason) => {
-            reasons.push(reason.clone());
-            unknown(&text)
-        }
+        Parsed::Known(dockerfile) => match slice(dockerfile, &asked, &mut found, request).await {
+            Err(Error::Dockerfile(error)) if error.kind() == ErrorKind::NotUnderstood => {
+                parsed = Parsed::Unknown(not_understood(&error));
+                None
+            }
+            slice => Some(slice?),
+        },
+        Parsed::Unknown(_) => None,
     };
+    let slice = slice.unwrap_or_else(|| unknown(&text));
+    if let Parsed::Unknown(reason) = &parsed {
+        reasons.push(reason.clone());
+    }
     for wider in &slice.wider {
         let text = format!("{} line {}: {}", request.dockerfile_name(), wider.line, wider.reason);
         match wider.effect {
@@ -105,6 +109,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         Parsed::Unknown(_) => text,
     };
     let registries = found.registries();
+    let unpinned = found.unpinned(&slice.images);
     let images = found.into_inputs();
     let local_images = images.iter().filter(|image| image.is_local()).cloned().collect();
     let inputs = Inputs {
@@ -139,6 +144,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         dockerfile,
         roots,
         features: slice.features,
+        unpinned,
         registries,
         local_images,
         remotes: slice.remotes,
@@ -176,11 +182,28 @@ fn understand(
     match dockerfile::parse(text) {
         Ok(dockerfile) => Ok(Parsed::Known(dockerfile)),
         Err(error) if error.kind() == ErrorKind::NotUnderstood => {
-            let error = error.with_file(request.dockerfile_name());
-            Ok(Parsed::Unknown(format!("it is not understood here: {}", error.message())))
+            Ok(Parsed::Unknown(not_understood(&error)))
         }
         Err(error) => Err(named(error, request)),
     }
+}
+
+fn not_understood(error: &dockerfile::Error) -> String {
+    format!("line {} of the Dockerfile is not understood here: {}", error.line(), error.message())
+}
+
+/// What the target depends on, with every image that it reads found.
+async fn slice(
+    dockerfile: &Dockerfile,
+    asked: &dockerfile::Request,
+    found: &mut images::Found<'_>,
+    request: &Request,
+) -> Result<Slice, Error> {
+    found.uses(&dockerfile.images(asked).map_err(|e| named(e, request))?).await?;
+    let slice = dockerfile.slice(asked, &found.bases()).map_err(|e| named(e, request))?;
+    // Triggers of a base can copy from images that the text does not name.
+    found.uses(&slice.images).await?;
+    Ok(slice)
 }
 
 /// The slice of a Dockerfile that we cannot read: all of the text, all of the context.
