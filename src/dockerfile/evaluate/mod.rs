@@ -282,8 +282,8 @@ impl Evaluation<'_> {
     /// versions of the frontend do in different ways, so they are never written expanded.
     fn expose(&mut self, state: &State, words: &[Word]) -> Result<String, Fault> {
         self.expand_all(state, words)?.ok();
-        let special = |word: &Word| word.text.contains(['$', '\'', '"', self.escape]);
-        let mut line = match words.iter().any(special) {
+        // As they stand, words mean the same whichever character escapes, unless one of them is there.
+        let mut line = match words.iter().any(|word| word.text.contains(['\\', '`'])) {
             true => self.unexpanded("EXPOSE"),
             false => Line::new("EXPOSE"),
         };
