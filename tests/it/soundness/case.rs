@@ -158,6 +158,9 @@ impl fmt::Display for Case {
 
 /// The names that arguments and variables have.
 const VARIABLES: [&str; 5] = ["A", "B", "VERSION", "DEST", "who"];
+/// What steps may print beside those.
+const PRINTED: [&str; 8] =
+    ["A", "B", "VERSION", "DEST", "who", "TARGETSTAGE", "TARGETARCH", "BASE"];
 
 /// Makes a case from a seed.
 pub(super) fn case(seed: u64, features: Features) -> Case {
@@ -167,7 +170,7 @@ pub(super) fn case(seed: u64, features: Features) -> Case {
     let images = images(rng, seed);
     let mut maker = Maker { rng: rng.fork(), tree: &tree, images: &images, features, next: 0 };
     let recipe = maker.recipe();
-    let count = recipe.stages.len();
+    let named = recipe.named();
     let ignore = (rng.u8(..3) > 0).then(|| ignore(rng, &tree, features));
     let own_ignore = (rng.u8(..8) == 0).then(|| self::ignore(rng, &tree, features));
     let mut arguments = BTreeMap::new();
@@ -184,7 +187,7 @@ pub(super) fn case(seed: u64, features: Features) -> Case {
         inside: rng.u8(..3) == 0,
         arguments,
         labels: BTreeMap::new(),
-        target: (rng.u8(..4) == 0).then(|| rng.usize(..count)),
+        target: (rng.u8(..8) == 0 && !named.is_empty()).then(|| named[rng.usize(..named.len())]),
         platform: None,
         images,
         checkout: Checkout::Plain,
@@ -322,7 +325,7 @@ impl Maker<'_> {
             globals.push(Instruction::new("ARG", &[&format!("BASE={image}")]));
         }
         let mut stages: Vec<Stage> = Vec::new();
-        for index in 0..self.rng.usize(1..=4) {
+        for index in 0..self.pick(&[1, 1, 2, 2, 3, 4]) {
             let named: Vec<usize> = (0..index).filter(|i| stages[*i].name.is_some()).collect();
             let (base, shell) = match self.rng.u8(..6) {
                 0 => ("scratch".to_owned(), false),
@@ -466,9 +469,9 @@ impl Maker<'_> {
         // Everything that can be seen of a directory but times.
         let list = |of: &str| {
             format!(
-                "cd {of} && find . -exec stat -c '%n %a %F' {{}} + | sort > /out/list{number} && \
-                 find . -type l -exec readlink {{}} + | sort >> /out/list{number} && find . -type f \
-                 -exec sha256sum {{}} + | sort >> /out/list{number}"
+                "cd {of} && {{ find . -exec stat -c '%n %a %F' {{}} + | sort; find . -type l -exec \
+                 readlink {{}} + | sort; find . -type f -exec sha256sum {{}} + | sort; }} > /tmp/l && \
+                 mv /tmp/l /out/list{number}"
             )
         };
         match self.rng.u8(..12) {
@@ -488,6 +491,8 @@ impl Maker<'_> {
                     .flag(format!("--mount=type=bind,source={source},target=/m"))
             }
             1 => Instruction::new("RUN", &[&list("/m")]).flag("--mount=type=bind,target=/m"),
+            2 if self.features.patterns => Instruction::new("RUN", &[&list("/m")])
+                .flag("--mount=type=bind,source=${who:-src},target=/m"),
             2 => Instruction::new("RUN", &[&list("/m")]).flag("--mount=target=/m,source=src"),
             3 if index > 0 => {
                 let from = self.rng.usize(..index);
@@ -515,12 +520,15 @@ impl Maker<'_> {
                 Instruction::new("RUN", &[mark]).body(body)
             }
             9 => {
-                let variable = self.pick(&VARIABLES);
+                let variable = self.pick(&PRINTED);
                 Instruction::new("RUN", &[&format!("echo \"${variable}\" > /out/v{number}")])
             }
             10 => Instruction::new("RUN", &[&list("/out")]),
             _ => {
-                let command = format!("env | grep -v ^HOSTNAME= | sort > /out/env{number}");
+                // What the engine adds of its own, and proxies, which are the machine's and not the
+                // image's: BuildKit leaves them out of its own keys too.
+                let theirs = "-e ^HOSTNAME= -e ^OTEL_ -e ^TRACEPARENT= -e _proxy=";
+                let command = format!("env | grep -iv {theirs} | sort > /out/env{number}");
                 Instruction::new("RUN", &[&command])
             }
         }
@@ -531,7 +539,7 @@ impl Maker<'_> {
         let word = match self.rng.u8(..5) {
             0 => format!("{name}=default{}", self.rng.u8(..10)),
             1 => format!("{name}=of-${{B:-b}}"),
-            2 => self.pick(&["TARGETARCH", "HTTP_PROXY=x", "TARGETPLATFORM"]).to_owned(),
+            2 => self.pick(&["TARGETARCH", "HTTP_PROXY=x", "TARGETSTAGE", "BUILDOS"]).to_owned(),
             _ => name.to_owned(),
         };
         Instruction::new("ARG", &[&word])
@@ -558,7 +566,8 @@ impl Maker<'_> {
 
     fn setting(&mut self) -> Instruction {
         let variable = self.pick(&VARIABLES);
-        match self.rng.u8(..11) {
+        match self.rng.u8(..12) {
+            10 => Instruction::new("SHELL", &["[\"/bin/sh\", \"-ec\"]"]),
             0 => Instruction::new("WORKDIR", &["/work"]),
             1 => Instruction::new("WORKDIR", &[&format!("below/${{{variable}:-none}}")]),
             2 => Instruction::new("LABEL", &[&format!("v=${variable}"), "\"two words\"='x y'"]),

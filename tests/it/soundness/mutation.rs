@@ -37,7 +37,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "content, same size",
-        apply: |case, rng| file(case, rng, |content, _| content.rotate_left(1)),
+        apply: |case, rng| file(case, rng, |content, _| content.reverse()),
     },
     Mutation {
         name: "content emptied",
@@ -83,7 +83,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "directory renamed",
         apply: |case, rng| {
-            let path = pick(rng, &case.tree.directories())?;
+            let path = path(case, rng, case.tree.directories())?;
             case.tree.rename(&path, &format!("{path}2"));
             Some(Open)
         },
@@ -105,7 +105,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "file removed",
         apply: |case, rng| {
-            let path = pick(rng, &case.tree.files())?;
+            let path = path(case, rng, case.tree.files())?;
             case.tree.remove(&path);
             Some(Open)
         },
@@ -113,7 +113,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "directory removed",
         apply: |case, rng| {
-            let path = pick(rng, &case.tree.directories())?;
+            let path = path(case, rng, case.tree.directories())?;
             case.tree.remove(&path);
             Some(Open)
         },
@@ -121,7 +121,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "empty directory added",
         apply: |case, rng| {
-            let above = pick(rng, &case.tree.directories())?;
+            let above = path(case, rng, case.tree.directories())?;
             case.tree.insert(format!("{above}/hollow"), Node::Directory);
             Some(Open)
         },
@@ -129,7 +129,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "file to directory",
         apply: |case, rng| {
-            let path = pick(rng, &case.tree.files())?;
+            let path = path(case, rng, case.tree.files())?;
             let node = case.tree.get(&path)?.clone();
             case.tree.remove(&path);
             case.tree.insert(format!("{path}/it"), node);
@@ -139,7 +139,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "file to empty directory",
         apply: |case, rng| {
-            let path = pick(rng, &case.tree.files())?;
+            let path = path(case, rng, case.tree.files())?;
             case.tree.insert(path, Node::Directory);
             Some(Open)
         },
@@ -147,7 +147,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "file to link to it",
         apply: |case, rng| {
-            let path = pick(rng, &case.tree.files())?;
+            let path = path(case, rng, case.tree.files())?;
             let name = path.rsplit('/').next()?.to_owned();
             let node = case.tree.get(&path)?.clone();
             case.tree.insert(format!("{path}.real"), node);
@@ -158,7 +158,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "directory to link to it",
         apply: |case, rng| {
-            let path = pick(rng, &case.tree.directories())?;
+            let path = path(case, rng, case.tree.directories())?;
             let name = path.rsplit('/').next()?.to_owned();
             case.tree.rename(&path, &format!("{path}.real"));
             case.tree.insert(path, Node::Link(format!("{name}.real")));
@@ -279,6 +279,15 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "base by argument",
+        apply: |case, _| {
+            let base = |it: &&mut Instruction| it.words[0].starts_with("BASE=");
+            let base = instructions(case).find(base)?.words[0].replace("/base:1", "/tools:1");
+            case.arguments.insert("BASE".to_owned(), base.strip_prefix("BASE=")?.to_owned());
+            Some(Open)
+        },
+    },
+    Mutation {
         name: "argument no longer given",
         apply: |case, rng| {
             let names: Vec<String> = case.arguments.keys().cloned().collect();
@@ -297,7 +306,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "proxy argument",
         apply: |case, _| {
             case.arguments.insert("http_proxy".to_owned(), "http://127.0.0.1:9".to_owned());
-            Some(Open)
+            Some(Nothing)
         },
     },
     Mutation {
@@ -321,30 +330,16 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "target",
         apply: |case, rng| {
-            case.target = Some(rng.usize(..case.recipe.stages.len()));
+            case.target = Some(pick(rng, &case.recipe.named())?);
             Some(Open)
         },
     },
     Mutation {
         name: "target named",
         apply: |case, _| {
-            case.target = match case.target {
-                Some(_) => return None,
-                None => Some(case.recipe.stages.len() - 1),
-            };
-            Some(Nothing)
-        },
-    },
-    Mutation {
-        name: "platform",
-        apply: |case, _| {
-            let copies = case.recipe.stages.iter().all(|stage| stage.base == "scratch")
-                && case
-                    .recipe
-                    .instructions()
-                    .all(|it| !it.flags.iter().any(|f| f.contains("@registry@")));
-            case.platform = Some("linux/arm64").filter(|_| copies);
-            case.platform.map(|_| Open)
+            case.target = Some(case.goal());
+            let known = text_of(case).contains("TARGETSTAGE");
+            case.recipe.named().contains(&case.goal()).then_some(if known { Open } else { Nothing })
         },
     },
     // Images of the registry.
@@ -593,11 +588,14 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "stage added that nobody needs",
         apply: |case, _| {
             case.target = Some(case.goal());
+            if !case.recipe.named().contains(&case.goal()) {
+                return None;
+            }
             let mut stage = case.recipe.stages[0].clone();
             stage.name = Some("Nobody".to_owned());
             stage.body.push(Instruction::new("COPY", &["src", "/unused/"]));
             case.recipe.stages.push(stage);
-            text(case)
+            if text_of(case).contains("TARGETSTAGE") { Some(Open) } else { text(case) }
         },
     },
     Mutation {
@@ -605,7 +603,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         apply: |case, rng| {
             let named = case.recipe.stages.iter_mut().filter_map(|stage| stage.name.as_mut());
             *pick_mut(rng, named)? += "-renamed";
-            text(case)
+            if text_of(case).contains("TARGETSTAGE") { Some(Open) } else { text(case) }
         },
     },
     Mutation {
@@ -670,20 +668,37 @@ fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
     (!of.is_empty()).then(|| of[rng.usize(..of.len())].clone())
 }
 
+/// One of these paths: most of the time one that the Dockerfile seems to read.
+fn path(case: &Case, rng: &mut Rng, of: Vec<String>) -> Option<String> {
+    let reached = case.recipe.reachable(case.goal());
+    let read = reached.into_iter().flat_map(|index| &case.recipe.stages[index].body);
+    let read: Vec<&str> = read.flat_map(Instruction::sources).collect();
+    let is_read = |path: &&String| {
+        read.iter().any(|source| {
+            let plain = source.trim_start_matches(['.', '/']);
+            let plain = plain.split(['*', '?', '[']).next().unwrap_or_default();
+            path.starts_with(plain.trim_end_matches('/'))
+        })
+    };
+    let seen: Vec<String> = of.iter().filter(is_read).cloned().collect();
+    let blind = seen.is_empty() || rng.u8(..5) == 0;
+    pick(rng, if blind { &of } else { &seen })
+}
+
 fn pick_mut<'a, T>(rng: &mut Rng, of: impl Iterator<Item = &'a mut T>) -> Option<&'a mut T> {
     let mut all: Vec<&mut T> = of.collect();
     (!all.is_empty()).then(|| all.swap_remove(rng.usize(..all.len())))
 }
 
 fn file(case: &mut Case, rng: &mut Rng, change: fn(&mut Vec<u8>, &mut Rng)) -> Option<Sight> {
-    let path = pick(rng, &case.tree.files())?;
+    let path = path(case, rng, case.tree.files())?;
     let Node::File { content, .. } = case.tree.get_mut(&path)? else { return None };
     change(content, rng);
     Some(Open)
 }
 
 fn exchange(case: &mut Case, rng: &mut Rng) -> Option<Sight> {
-    let (one, two) = (pick(rng, &case.tree.files())?, pick(rng, &case.tree.files())?);
+    let (one, two) = (path(case, rng, case.tree.files())?, path(case, rng, case.tree.files())?);
     let (first, second) = (case.tree.get(&one)?.clone(), case.tree.get(&two)?.clone());
     case.tree.insert(one, second);
     case.tree.insert(two, first);
@@ -701,13 +716,13 @@ fn shift(case: &mut Case, rng: &mut Rng) -> Option<Sight> {
 }
 
 fn rename(case: &mut Case, rng: &mut Rng, to: fn(&str) -> String) -> Option<Sight> {
-    let path = pick(rng, &case.tree.files())?;
+    let path = path(case, rng, case.tree.files())?;
     case.tree.rename(&path, &to(&path));
     Some(Open)
 }
 
 fn mode(case: &mut Case, rng: &mut Rng, bits: u32) -> Option<Sight> {
-    let path = pick(rng, &case.tree.files())?;
+    let path = path(case, rng, case.tree.files())?;
     let Node::File { mode, .. } = case.tree.get_mut(&path)? else { return None };
     *mode ^= bits;
     Some(Open)
@@ -737,6 +752,10 @@ fn flag(
     found.flags.retain(|it| !it.starts_with(flag));
     found.flags.push(format!("{flag}{}", pick(rng, values)?));
     Some(Open)
+}
+
+fn text_of(case: &Case) -> String {
+    case.recipe.text(case.style, "")
 }
 
 /// A change of the Dockerfile's text and not of its meaning: seen only where the text is copied.

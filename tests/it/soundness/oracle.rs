@@ -92,16 +92,17 @@ impl Oracle {
     ///
     /// # Errors
     /// What the client says when the build fails.
-    pub(super) fn case(&self, case: &Case, laid: &Laid) -> Result<Built, String> {
+    pub(super) fn case(&self, case: &Case, laid: &Laid, registry: &str) -> Result<Built, String> {
         let mut options = Vec::new();
         for (name, value) in &case.arguments {
-            options.push(("build-arg", format!("{name}={value}")));
+            options
+                .push(("build-arg", format!("{name}={}", value.replace("@registry@", registry))));
         }
         for (name, value) in &case.labels {
             options.push(("label", format!("{name}={value}")));
         }
         if let Some(target) = case.target {
-            options.push(("target", case.recipe.call(target, case.style.numbers)));
+            options.push(("target", case.recipe.call(target, false)));
         }
         if let Some(platform) = case.platform {
             options.push(("platform", platform.to_owned()));

@@ -36,6 +36,29 @@ impl Instruction {
         self.flags.iter().chain(&self.words).chain(&self.body)
     }
 
+    /// What it reads of the context, as far as that is said in words.
+    pub(super) fn sources(&self) -> Vec<&str> {
+        if self.flags.iter().any(|flag| flag.contains("from=")) {
+            return Vec::new();
+        }
+        match self.name {
+            "COPY" | "ADD" => {
+                let sources = &self.words[..self.words.len().saturating_sub(1)];
+                sources.iter().map(String::as_str).filter(|word| *word != "keep.txt").collect()
+            }
+            "RUN" => {
+                let binds = self.flags.iter().filter(|flag| flag.contains("target=/m"));
+                let source = |flag: &'_ str| -> usize {
+                    flag.find("source=").map_or(flag.len(), |at| at + 7)
+                };
+                binds
+                    .map(|flag| flag[source(flag)..].split(',').next().unwrap_or_default())
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it reads of the context more than paths that it names.
     pub(super) fn is_broad(&self) -> bool {
         if self.flags.iter().any(|flag| flag.contains("from=")) {
@@ -108,6 +131,11 @@ impl Recipe {
         self.globals.iter().chain(self.stages.iter().flat_map(|stage| &stage.body))
     }
 
+    /// The stages that can be a target: those with a name.
+    pub(super) fn named(&self) -> Vec<usize> {
+        (0..self.stages.len()).filter(|index| self.stages[*index].name.is_some()).collect()
+    }
+
     /// The name by which a stage is called.
     pub(super) fn call(&self, index: usize, numbers: bool) -> String {
         let name = self.stages[index].name.clone().filter(|_| !numbers);
@@ -146,6 +174,10 @@ impl Recipe {
             for instruction in &stage.body {
                 self.write(&mut pen, instruction, style, registry);
             }
+        }
+        let heredoc = self.instructions().any(|instruction| instruction.body.is_some());
+        if !heredoc && pen.chance(6) {
+            pen.text = pen.text.replace('\n', "\r\n");
         }
         pen.text
     }

@@ -51,7 +51,13 @@ fn check(bench: &Bench, seed: u64) -> Result<Option<usize>, String> {
     let mut text = "FROM scratch\n".to_owned();
     for number in 0..rng.usize(1..=3) {
         let sources = (0..rng.usize(1..=2)).map(|_| source(&mut rng, &tree)).collect::<Vec<_>>();
-        let name = if rng.u8(..5) == 0 { "ADD" } else { "COPY" };
+        let name = match rng.u8(..8) {
+            0 => "ADD",
+            1 if bench.features.parents => "COPY --parents",
+            2 if bench.features.exclude => "COPY --exclude=**/*.txt",
+            3 if bench.features.exclude => "COPY --exclude=f? --exclude=sub",
+            _ => "COPY",
+        };
         text += &format!("{name} {} /{number}/\n", sources.join(" "));
     }
     let directory = tempfile::tempdir().unwrap();

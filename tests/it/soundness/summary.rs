@@ -13,6 +13,8 @@ pub(super) enum Verdict {
     Fails,
     /// The images and the keys are the same.
     Same,
+    /// The key stayed, as it must; nothing was built.
+    Kept,
     /// The images are the same, and the key moved.
     Moved,
     /// The variant must not be skipped whatever its key says.
@@ -23,10 +25,11 @@ pub(super) enum Verdict {
     Stale,
 }
 
-const COLUMNS: [(Verdict, &str); 7] = [
+const COLUMNS: [(Verdict, &str); 8] = [
     (Verdict::Differs, "differ"),
     (Verdict::Fails, "fail"),
     (Verdict::Same, "same"),
+    (Verdict::Kept, "kept"),
     (Verdict::Moved, "moved"),
     (Verdict::NotSkippable, "unskip"),
     (Verdict::Refused, "refused"),
@@ -42,12 +45,14 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn pairs(&self) -> u64 {
-        self.counts.values().flat_map(BTreeMap::values).sum()
+    /// Pairs of which both were built.
+    pub(super) fn built(&self) -> u64 {
+        let all: u64 = self.counts.values().flat_map(BTreeMap::values).sum();
+        all - self.total(Verdict::Kept)
     }
 
-    pub(super) fn count(&mut self, mutation: &'static str, verdict: &Verdict) {
-        *self.counts.entry(mutation).or_default().entry(*verdict).or_default() += 1;
+    pub(super) fn count(&mut self, mutation: &'static str, verdict: Verdict) {
+        *self.counts.entry(mutation).or_default().entry(verdict).or_default() += 1;
     }
 
     /// A case that does not build to begin with.
@@ -87,8 +92,10 @@ impl fmt::Display for Summary {
         writeln!(f, "soundness: {:<44}{row}", "all")?;
         write!(
             f,
-            "soundness: {} pairs, {} faults, {} cases that do not build to begin with",
-            self.pairs(),
+            "soundness: {} pairs built, {} more keys compared, {} faults, {} cases that do not build to \
+             begin with",
+            self.built(),
+            self.total(Verdict::Kept),
             self.faults.len(),
             self.unbuildable
         )

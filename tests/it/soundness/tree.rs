@@ -261,9 +261,6 @@ pub(super) fn tree(rng: &mut Rng) -> Tree {
     if rng.u8(..3) == 0 {
         tree.insert("bundle.tar", Node::file(archive(rng)));
     }
-    if rng.u8(..3) == 0 {
-        tree.insert("aside/notes.txt", Node::file("nobody reads this\n"));
-    }
     for _ in 0..rng.usize(..3) {
         let (path, target) = link(rng, &tree);
         if tree.get(&path).is_none() {
