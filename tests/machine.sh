@@ -67,13 +67,15 @@ Install them with your system's package manager, then run this again."
     rm -f "$apt_log"
 }
 
-# The packages of an engine. Newer distributions have the docker program in a package of its own.
+# The packages of an engine. Newer distributions have the docker program, and its way to build with
+# BuildKit, in packages of their own.
 engine_packages() {
-    if apt-cache show docker-cli >/dev/null 2>&1; then
-        echo docker.io docker-cli iproute2 procps
-    else
-        echo docker.io iproute2 procps
-    fi
+    echo docker.io iproute2 procps
+    for package in docker-cli docker-buildx; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            echo "$package"
+        fi
+    done
 }
 
 # Whether a Docker Engine of this machine answers at this address. One elsewhere does not count:

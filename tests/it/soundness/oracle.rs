@@ -132,7 +132,9 @@ impl Oracle {
                 };
                 let id = scratch.join("image.id");
                 let mut command = docker();
-                command.env("DOCKER_BUILDKIT", "1").args(["build", "--no-cache", "--pull", "-f"]);
+                // Newer clients say by default when and how an image was made, inside of it.
+                command.env("DOCKER_BUILDKIT", "1").env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
+                command.args(["build", "--no-cache", "--pull", "-f"]);
                 command.arg(beside.join("Dockerfile")).arg("--iidfile").arg(&id);
                 for (name, value) in *options {
                     command.args([format!("--{name}"), value.clone()]);
