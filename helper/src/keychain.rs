@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use crate::docker_config::ConfigFile;
 use crate::environment::Environment;
 use crate::host::Host;
 use crate::protocol::Keychain;
@@ -105,6 +106,15 @@ fn answered_hosts(environment: &Environment) -> BTreeMap<Host, String> {
                 Ok(Some(earlier)) => hosts.insert(host, earlier.username),
                 Err(_) => continue,
             };
+        }
+    }
+    // A source for every host of Alibaba Cloud names none. Those that clients ask us for count,
+    // unless it takes a request to say.
+    let quick = &sources[..2];
+    let settings = ConfigFile::docker(environment).and_then(|file| file.settings());
+    for host in settings.unwrap_or_default().hosts() {
+        if let (false, Ok(Some(found))) = (hosts.contains_key(&host), first_answer(quick, &host)) {
+            hosts.insert(host, found.username);
         }
     }
     hosts

@@ -9,8 +9,10 @@ use docker_credential_aliyun::commands;
 use docker_credential_aliyun::environment::Environment;
 use docker_credential_aliyun::keychain::SystemKeychain;
 use docker_credential_aliyun::protocol::{self, Call, NAME, Verb};
+use docker_credential_aliyun::secret::keep_out_of_core_files;
 
 fn main() -> ExitCode {
+    keep_out_of_core_files();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match Call::parse(&arguments, commands::NAMES) {
         Call::Verb(verb) => serve(verb),

@@ -122,9 +122,8 @@ pub enum StoreError {
 /// A store is set up, and cannot be used.
 pub fn open(environment: &Environment) -> Result<Option<Vault>, StoreError> {
     match choose(environment)? {
-        Chosen::Named(choice) => open_named(&choice, environment, false).map(Some),
-        Chosen::File => file(environment, false).map(Some),
-        Chosen::Platform => platform(environment),
+        Some(choice) => open_named(&choice, environment, false),
+        None => platform(environment),
     }
 }
 
@@ -133,47 +132,39 @@ pub fn open(environment: &Environment) -> Result<Option<Vault>, StoreError> {
 /// # Errors
 /// There is none, or it cannot be used.
 pub fn open_for_writing(environment: &Environment) -> Result<Vault, StoreError> {
-    match choose(environment)? {
-        Chosen::Named(choice) => open_named(&choice, environment, true),
-        Chosen::File => file(environment, true),
-        Chosen::Platform => platform(environment)?.ok_or(StoreError::None),
+    let vault = match choose(environment)? {
+        Some(choice) => open_named(&choice, environment, true)?,
+        None => platform(environment)?,
+    };
+    vault.ok_or(StoreError::None)
+}
+
+/// What was chosen: by its name, or by making a key for the encrypted file.
+fn choose(environment: &Environment) -> Result<Option<Choice>, StoreError> {
+    match environment.var(VARIABLE)? {
+        Some(name) => name.parse().map(Some),
+        None => Ok(FileStore::is_configured(environment).then_some(Choice::File)),
     }
-}
-
-/// What is to be opened, and why.
-enum Chosen {
-    /// By the user's word.
-    Named(Choice),
-    /// Because its key is there: whoever made one wants the file.
-    File,
-    /// Because nothing else was said.
-    Platform,
-}
-
-fn choose(environment: &Environment) -> Result<Chosen, StoreError> {
-    Ok(match environment.var(VARIABLE)? {
-        Some(name) => Chosen::Named(name.parse()?),
-        None if FileStore::is_configured(environment) => Chosen::File,
-        None => Chosen::Platform,
-    })
 }
 
 fn open_named(
     choice: &Choice,
     environment: &Environment,
     for_writing: bool,
-) -> Result<Vault, StoreError> {
+) -> Result<Option<Vault>, StoreError> {
     match choice {
         Choice::File => file(environment, for_writing),
-        Choice::Helper(name) => Ok(helper(name, environment)),
-        Choice::SecretService => secret_service(environment),
-        Choice::Keyutils => keyutils(),
+        Choice::Helper(name) => Ok(Some(helper(name, environment))),
+        Choice::SecretService => secret_service(environment).map(Some),
+        Choice::Keyutils => keyutils().map(Some),
     }
 }
 
-fn file(environment: &Environment, for_writing: bool) -> Result<Vault, StoreError> {
+fn file(environment: &Environment, for_writing: bool) -> Result<Option<Vault>, StoreError> {
     let store = FileStore::open(environment, for_writing)?;
-    Ok(Vault::new(format!("the encrypted file {}", store.path().display()), Arc::new(store)))
+    Ok(store.map(|store| {
+        Vault::new(format!("the encrypted file {}", store.path().display()), Arc::new(store))
+    }))
 }
 
 fn helper(name: &str, environment: &Environment) -> Vault {

@@ -15,7 +15,7 @@ use thiserror::Error as ThisError;
 use zeroize::Zeroizing;
 
 /// What the descriptions of our keys start with; the server follows.
-const PREFIX: &str = "docker-credential-aliyun:";
+const PREFIX: &str = "docker-credential-aliyun:store:";
 
 /// More keys than the kernel lets a user have, by default.
 const MAX_KEYS: usize = 4096;
@@ -77,13 +77,13 @@ impl CredentialStoreApi for KeyutilsStore {
         let links = keyring()?.get_links(MAX_KEYS).map_err(refuse)?;
         let mut entries = Vec::new();
         for key in links.iter().filter_map(|link| link.as_key()) {
-            // A key of somebody else, or one that expired since.
+            // A key of somebody else, or one that has expired since, is not ours to list.
             let Ok(metadata) = key.metadata() else { continue };
             let Some(server) = metadata.get_description().strip_prefix(PREFIX) else { continue };
             if spec.get("service").is_some_and(|wanted| *wanted != server) {
                 continue;
             }
-            let (username, _) = read(&key)?;
+            let Ok((username, _)) = read(&key) else { continue };
             if spec.get("user").is_none_or(|wanted| *wanted == username) {
                 entries.push(KernelKey::entry(server, &username));
             }

@@ -35,6 +35,15 @@ fn a_missing_password_is_named_on_both_channels() {
 }
 
 #[test]
+fn list_names_the_hosts_that_docker_asks_for() {
+    let host = "registry.cn-hangzhou.aliyuncs.com";
+    let work = configured(host);
+    let list =
+        Program::helper(["list"]).env("REGISTRY_USERNAME", USER).env("REGISTRY_PASSWORD", PASSWORD);
+    assert_eq!(work.run(list).success().json(), serde_json::json!({ host: USER }));
+}
+
+#[test]
 fn a_job_without_home_is_answered() {
     let get = Program::helper(["get"]).input("r.example").without_env("HOME").without_env("PATH");
     assert_eq!(Work::new().run(in_job(get, "r.example")).success().json()["Username"], USER);

@@ -10,4 +10,5 @@ mod person;
 mod rig;
 mod secret_service;
 mod session;
+mod surroundings;
 mod torture;

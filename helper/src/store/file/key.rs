@@ -66,6 +66,17 @@ pub enum KeyError {
     NotText(#[from] NotText),
 }
 
+impl KeyError {
+    /// Whether there is no key, rather than one that is of no use.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Unreadable { error, .. } => error.kind() == ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}
+
 /// Why a key does not fit a file, to follow the file's name in a sentence.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -66,23 +66,27 @@ impl FileStore {
         MasterKey::is_configured(environment)
     }
 
-    /// Finds the file's place and its key. The file itself need not exist; a key is made if
-    /// `may_make_key` and none is configured.
+    /// Finds the file's place and its key; nothing if there is neither file nor key, and none is to
+    /// be made. The file itself need not exist.
     ///
     /// # Errors
-    /// No place, no key, or a key that is none.
+    /// No place, no key for a file that is there, or a key that is none.
     pub fn open(
         environment: &Environment,
-        may_make_key: bool,
-    ) -> std::result::Result<Self, FileError> {
+        for_writing: bool,
+    ) -> std::result::Result<Option<Self>, FileError> {
         let named = environment.path(VARIABLE);
         let path = named.or_else(|| Some(environment.data_dir()?.join("credentials.json")));
         let path = path.ok_or(FileError::NoPlace)?;
         // A link stays one: what it leads to is replaced.
         let path = fs::canonicalize(&path).unwrap_or(path);
-        let may_make_key = may_make_key && !path.exists();
-        let key = Arc::new(MasterKey::find(environment, may_make_key)?);
-        Ok(Self { path, key })
+        let is_there = path.exists();
+        // A new key would not open a file that is there.
+        match MasterKey::find(environment, for_writing && !is_there) {
+            Ok(key) => Ok(Some(Self { path, key: Arc::new(key) })),
+            Err(error) if error.is_absence() && !is_there && !for_writing => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The key, for others who have something to seal: where one is configured or was made, and takes

@@ -1,0 +1,149 @@
+//! Machines that lack something: a home, a writable disk, a bus, a locale, everything.
+
+use serde_json::json;
+use smartbuild_test_rig::{Engine, Program, Work, unique};
+
+use crate::rig::{NOT_FOUND, PASSWORD, USER};
+use crate::session::Session;
+
+fn request(server: &str) -> String {
+    json!({ "ServerURL": server, "Username": USER, "Secret": PASSWORD }).to_string()
+}
+
+fn answer(server: &str) -> serde_json::Value {
+    json!({ "ServerURL": server, "Username": USER, "Secret": PASSWORD })
+}
+
+#[test]
+fn a_read_only_home_is_read() {
+    let work = Work::new();
+    let call = |verb: &str, input: &str| {
+        let program = Program::helper([verb]).input(input);
+        work.run(program.env("DOCKER_CREDENTIAL_ALIYUN_KEY", "ab".repeat(32)))
+    };
+    call("store", &request("r.example")).success();
+    let directory = "../home/.local/share/docker-credential-aliyun";
+    work.chmod(format!("{directory}/credentials.json"), 0o400).chmod(directory, 0o500);
+    assert_eq!(call("get", "r.example").success().json(), answer("r.example"));
+    assert_eq!(call("list", "").success().json(), json!({ "r.example": USER }));
+    work.chmod(directory, 0o700);
+}
+
+#[test]
+fn a_file_elsewhere_needs_no_home() {
+    let work = Work::new();
+    let call = |verb: &str, input: &str| {
+        let program = Program::helper([verb])
+            .without_env("HOME")
+            .without_env("PATH")
+            .env("LC_ALL", "C")
+            .env("DOCKER_CREDENTIAL_ALIYUN_FILE", work.join("deep/secrets.json"))
+            .env("DOCKER_CREDENTIAL_ALIYUN_KEY_FILE", work.join("key"));
+        work.run(program.input(input))
+    };
+    assert_eq!(call("get", "r.example").exits(1).stdout(), NOT_FOUND);
+    call("erase", "r.example").success();
+    call("store", &request("r.example")).success();
+    assert_eq!(call("get", "r.example").success().json(), answer("r.example"));
+}
+
+#[test]
+fn another_helper_is_a_store_when_it_is_there() {
+    let work = Work::new();
+    let program = Program::helper(["store"])
+        .env("DOCKER_CREDENTIAL_ALIYUN_STORE", "helper:never-installed")
+        .input(request("r.example"));
+    work.run(program).exits(1).says(&["docker-credential-never-installed is not on the PATH"]);
+    let program = Program::helper(["store"])
+        .env("DOCKER_CREDENTIAL_ALIYUN_STORE", "cupboard")
+        .input(request("r.example"));
+    work.run(program).exits(1).says(&["there is no store called \"cupboard\"", "keyutils"]);
+}
+
+/// The way to the keychains of macOS and Windows, walked with the helper that is at hand here.
+#[test]
+#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
+fn another_helper_keeps_what_it_is_given() {
+    let (session, work) = (Session::unlocked(), Work::new());
+    let call = |verb: &str, input: &str| {
+        let program = Program::helper([verb])
+            .env("DOCKER_CREDENTIAL_ALIYUN_STORE", "helper:secretservice")
+            .input(input);
+        work.run(session.join(program))
+    };
+    call("store", &request("r.example")).success();
+    assert_eq!(call("get", "https://r.example/v2/").success().json()["Secret"], PASSWORD);
+    assert_eq!(session.theirs(&work, "get", "r.example").success().json(), answer("r.example"));
+    let other = json!({ "ServerURL": "r.example", "Username": "new", "Secret": "2" });
+    call("store", &other.to_string()).success();
+    assert_eq!(call("get", "r.example").success().json()["Username"], "new");
+    assert_eq!(call("list", "").success().json(), json!({ "r.example": "new" }));
+    session.theirs(&work, "store", &request("https://Q.example/v1/")).success();
+    assert_eq!(call("get", "q.example").success().json()["Username"], USER);
+    call("erase", "q.example").success();
+    call("erase", "r.example").success();
+    call("erase", "r.example").success();
+    assert_eq!(session.theirs(&work, "list", "").success().stdout().trim(), "{}");
+}
+
+/// The kernel's keyring belongs to the user of the test, so the entry has a name of its own.
+#[test]
+#[ignore = "needs a kernel that lets us keep keys: run tests/run.sh"]
+fn the_kernel_keeps_what_it_is_given() {
+    let work = Work::new();
+    let call = |verb: &str, input: &str| {
+        let program =
+            Program::helper([verb]).env("DOCKER_CREDENTIAL_ALIYUN_STORE", "keyutils").input(input);
+        work.run(program)
+    };
+    let server = format!("{}.example", unique("r"));
+    let stored = call("store", &request(&server));
+    if stored.stderr().contains("the kernel keyring is not available here") {
+        println!("a container without keys: only the sentence is tested");
+        return;
+    }
+    stored.success();
+    assert_eq!(call("get", &format!("https://{server}/v2/")).success().json()["Secret"], PASSWORD);
+    let other = json!({ "ServerURL": server, "Username": "new", "Secret": "2" });
+    call("store", &other.to_string()).success();
+    assert_eq!(call("list", "").success().json()[&server], "new");
+    call("erase", &server).success();
+    call("erase", &server).success();
+    assert_eq!(call("get", &server).exits(1).stdout(), NOT_FOUND);
+}
+
+/// An image with nothing in it but the program and the libraries that it is linked with.
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_scratch_container_is_answered() {
+    let work = Work::new();
+    let engine = Engine::get();
+    let name = unique("scratch");
+    let ours = std::env::current_exe().unwrap();
+    let ours = ours.ancestors().nth(2).unwrap().join("docker-credential-aliyun");
+    let linked = work.run(Program::named("ldd").args([ours.to_str().unwrap()])).success();
+    let mut dockerfile = String::from("FROM scratch\nCOPY program /program\n");
+    work.write("program", std::fs::read(&ours).unwrap()).chmod("program", 0o755);
+    let libraries = linked.stdout().split_whitespace().filter(|word| word.starts_with("/lib"));
+    for (number, library) in libraries.enumerate() {
+        work.write(format!("lib{number}"), std::fs::read(library).unwrap());
+        work.chmod(format!("lib{number}"), 0o755);
+        dockerfile += &format!("COPY lib{number} {library}\n");
+    }
+    work.write("Dockerfile", dockerfile);
+    work.run(engine.docker(["build", "--quiet", "--tag", &name, "."]).env("DOCKER_BUILDKIT", "0"))
+        .success();
+    let run = |verb: &str, variables: &[&str], input: &str| {
+        let mut arguments = vec!["run", "--rm", "-i", "--network=none", "--read-only"];
+        arguments.extend(variables.iter().flat_map(|variable| ["--env", *variable]));
+        arguments.extend([name.as_str(), "/program", verb]);
+        work.run(engine.docker(arguments).env("REGISTRY_PASSWORD", PASSWORD).input(input))
+    };
+    let variables = ["REGISTRY_URL=r.example", "REGISTRY_USERNAME=u", "REGISTRY_PASSWORD"];
+    let got = run("get", &variables, "r.example").success().json();
+    assert_eq!(got["Secret"], PASSWORD);
+    assert_eq!(run("get", &[], "r.example").exits(1).stdout(), NOT_FOUND);
+    assert_eq!(run("list", &[], "").success().stdout(), "{}\n");
+    run("store", &[], &request("r.example")).exits(1).says(&["no place to keep a secret"]);
+    engine.forget(&name);
+}
