@@ -199,6 +199,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn set_host(text: &str) -> String {
@@ -264,6 +266,50 @@ mod tests {
         let expected = r#"{"credHelpers":{"r.example":"a","q":"x","r.example":"aliyun"}}"#;
         assert_eq!(set_host(text), expected);
         assert_eq!(remove(text, "credHelpers", "r.example"), r#"{"credHelpers":{"q":"x"}}"#);
+    }
+
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<i64>().prop_map(serde_json::Value::from),
+            ".{0,8}".prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::vec((".{0,6}", inner), 0..4).prop_map(|members| {
+                    serde_json::Value::Object(members.into_iter().collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn in_any_file_the_entry_is_added_and_nothing_else_changes(
+            members in prop::collection::vec((".{0,6}", any_value()), 0..5),
+            helpers in prop::option::of(prop::collection::vec(("[a-z.]{1,9}", "[a-z]{1,5}"), 1..4)),
+            pretty: bool,
+        ) {
+            let mut before: serde_json::Map<_, _> = members.into_iter().collect();
+            if let Some(helpers) = helpers {
+                let helpers = helpers.into_iter().map(|(host, name)| (host, name.into())).collect();
+                before.insert("credHelpers".into(), serde_json::Value::Object(helpers));
+            }
+            let text = match pretty {
+                true => serde_json::to_string_pretty(&before).unwrap(),
+                false => serde_json::to_string(&before).unwrap(),
+            };
+            let set = set(&text, "credHelpers", "R.EXAMPLE", "aliyun");
+            let mut after: serde_json::Map<_, _> = serde_json::from_str(&set).unwrap();
+            let helpers = after["credHelpers"].as_object_mut().unwrap();
+            prop_assert_eq!(helpers.remove("R.EXAMPLE"), Some("aliyun".into()));
+            if helpers.is_empty() {
+                after.remove("credHelpers");
+            }
+            prop_assert_eq!(&after, &before);
+            prop_assert_eq!(remove(&set, "credHelpers", "R.EXAMPLE"), text);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -61,10 +61,10 @@ struct Body {
 }
 
 impl HelperStore {
-    /// `docker-credential-<name>`, run with everything in the environment but our secrets.
+    /// `docker-credential-<name>`, run with everything in the environment but secrets.
     #[must_use]
     pub fn new(name: &str, environment: &Environment) -> Self {
-        let variables = environment.for_child();
+        let variables = environment.for_child().filter(|(name, _)| !is_cloud_secret(name));
         Self {
             name: name.to_owned(),
             environment: variables.map(|(name, value)| (name.into(), value.into())).collect(),
@@ -135,6 +135,13 @@ pub fn find(name: &str, environment: &Environment) -> Option<PathBuf> {
     std::env::split_paths(environment.var_os("PATH")?)
         .map(|directory| environment.directory().join(directory).join(&file))
         .find(|path| path.is_file())
+}
+
+/// Whether a variable holds a secret of a RAM identity, by any of the vendor's prefixes. A keychain
+/// has no use for those.
+fn is_cloud_secret(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("ALI") && (name.contains("SECRET") || name.contains("TOKEN"))
 }
 
 fn babble(verb: &'static str) -> Error {
