@@ -31,7 +31,9 @@ enum Refusal {
     )]
     Locked,
     #[error(
-        "has no keyring to write to; make one named Login (with Seahorse, or with `gnome-keyring-daemon --unlock`)"
+        "has no keyring that outlasts the session; make one named Login (log in at the desktop \
+         once, or `gnome-keyring-daemon --unlock`), or use the encrypted file: \
+         `docker-credential-aliyun login --store file HOST`"
     )]
     NoCollection,
     #[error("failed: {0}")]
@@ -168,7 +170,7 @@ impl CredentialApi for ServiceItem {
             ("username", &*self.username),
         ]);
         let service = self.store.lock();
-        let collection = service.get_any_collection().map_err(|error| match error {
+        let collection = service.get_default_collection().map_err(|error| match error {
             ServiceError::NoResult => no_access(Refusal::NoCollection),
             other => refuse(other),
         })?;

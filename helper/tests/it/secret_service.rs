@@ -89,6 +89,15 @@ fn a_bus_without_a_secret_service_is_no_store() {
 
 #[test]
 #[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
+fn a_keyring_that_ends_with_the_session_is_not_written_to() {
+    let (session, work) = (Session::without_login_keyring(), Work::new());
+    assert_eq!(session.ours(&work, "get", "r.example").exits(1).stdout(), NOT_FOUND);
+    let ran = session.ours(&work, "store", &request("r.example", "u", "s")).exits(1);
+    ran.says(&["has no keyring that outlasts the session", "--store file"]);
+}
+
+#[test]
+#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
 fn twenty_at_once_are_all_answered() {
     let (session, work) = (Session::unlocked(), Work::new());
     session.ours(&work, "store", &request("r.example", USER, PASSWORD)).success();

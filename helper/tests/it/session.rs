@@ -19,7 +19,14 @@ impl Session {
     /// A bus with a keyring that is unlocked.
     pub(crate) fn unlocked() -> Self {
         let mut session = Self::bus_only();
-        session.start_keyring();
+        session.start_keyring(&["--unlock"]);
+        session
+    }
+
+    /// A bus with a keyring daemon that nobody has logged in to yet, as over ssh.
+    pub(crate) fn without_login_keyring() -> Self {
+        let mut session = Self::bus_only();
+        session.start_keyring(&["--start"]);
         session
     }
 
@@ -48,9 +55,10 @@ impl Session {
         Self { bus, address: address.trim().to_owned(), keyring: None, directory }
     }
 
-    fn start_keyring(&mut self) {
+    fn start_keyring(&mut self, mode: &[&str]) {
         let mut keyring = Command::new("gnome-keyring-daemon")
-            .args(["--foreground", "--unlock", "--components=secrets"])
+            .args(["--foreground", "--components=secrets"])
+            .args(mode)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("DBUS_SESSION_BUS_ADDRESS", &self.address)
@@ -62,7 +70,7 @@ impl Session {
             .spawn()
             .expect("gnome-keyring-daemon cannot be started; tests/run.sh installs it");
         // The pass-phrase of the keyring: a line, which is empty.
-        keyring.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let _ = keyring.stdin.take().unwrap().write_all(b"\n");
         self.keyring = Some(keyring);
         let owned = self.ask_bus(&["NameHasOwner", "string:org.freedesktop.secrets"]);
         if !owned.contains("true") {
