@@ -1,7 +1,7 @@
 //! What only BuildKit can do, or does its own way.
 
 use smartbuild::engine::{BuildError, SecretSource};
-use smartbuild_test_rig::{Registry, Work, unique};
+use smartbuild_test_rig::{self as rig, Registry, Work, unique};
 
 use super::{Heard, Image, build, engine, request};
 
@@ -19,7 +19,9 @@ async fn a_warm_engine_is_sent_what_changed_and_nothing_else() {
         let mut request = request(work, dockerfile);
         request.tags = vec![image.reference()];
         let heard = Heard::default();
-        engine.build(&request, &heard).await.unwrap();
+        let id = engine.build(&request, &heard).await.unwrap();
+        engine.remove(&image.name).await.unwrap();
+        assert_eq!(engine.inspect(&id.to_string()).await.unwrap(), None);
         (heard.sent(), heard.cached("COPY"))
     };
     assert!(sent(&work).await.0 > 1_000_000);
@@ -52,8 +54,9 @@ async fn times_in_the_image_are_those_of_the_disk() {
     request.source_date_epoch = Some(1_000_000_000);
     request.no_cache = true;
     let heard = Heard::default();
-    engine().await.build(&request, &heard).await.unwrap();
+    let id = engine().await.build(&request, &heard).await.unwrap();
     assert_eq!(heard.log("RUN").trim(), "1000000000");
+    engine().await.remove(&id.to_string()).await.unwrap();
 }
 
 #[tokio::test]
@@ -208,7 +211,8 @@ async fn caches_go_to_a_registry_and_come_back() {
     let cache = registry.name(&unique("cache"));
     request.cache_to = vec![format!("type=registry,ref={cache},mode=max")];
     if engine.version().await.unwrap().containerd_store {
-        engine.build(&request, &Heard::default()).await.unwrap();
+        let id = engine.build(&request, &Heard::default()).await.unwrap();
+        engine.remove(&id.to_string()).await.unwrap();
         let cache = cache.split_once('/').unwrap().1;
         assert_eq!(registry.tags(cache), ["latest"]);
     } else {
@@ -224,6 +228,7 @@ async fn caches_go_to_a_registry_and_come_back() {
     request.cache_to = vec!["type=inline".to_owned()];
     engine.build(&request, &Heard::default()).await.unwrap();
     engine.push(&image.reference(), None, &Heard::default()).await.unwrap();
+    rig::Engine::get().forget(&image.name);
     request.cache_to.clear();
     request.cache_from = vec![image.name.clone(), "type=registry,ref=localhost:1/none".to_owned()];
     let heard = Heard::default();
