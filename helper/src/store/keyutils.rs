@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 /// What the descriptions of our keys start with; the server follows.
 const PREFIX: &str = "docker-credential-aliyun:store:";
 
-/// More keys than the kernel lets a user have, by default.
-const MAX_KEYS: usize = 4096;
+/// The longest list of keys that is read, in bytes (four for each). By default the kernel lets a user
+/// have 200 keys.
+const MAX_LIST: usize = 1 << 18;
 
 /// What the kernel did not do, to follow the keyring's name in a sentence.
 #[derive(Debug, ThisError)]
@@ -74,15 +75,19 @@ impl CredentialStoreApi for KeyutilsStore {
     }
 
     fn search(&self, spec: &HashMap<&str, &str>) -> Result<Vec<Entry>> {
-        let links = keyring()?.get_links(MAX_KEYS).map_err(refuse)?;
+        let keyring = keyring()?;
+        let keys: Vec<Key> = match spec.get("service") {
+            Some(server) => keyring.search(&format!("{PREFIX}{server}")).into_iter().collect(),
+            None => {
+                let links = keyring.get_links(MAX_LIST).map_err(refuse)?;
+                links.iter().filter_map(|link| link.as_key()).collect()
+            }
+        };
         let mut entries = Vec::new();
-        for key in links.iter().filter_map(|link| link.as_key()) {
+        for key in keys {
             // A key of somebody else, or one that has expired since, is not ours to list.
             let Ok(metadata) = key.metadata() else { continue };
             let Some(server) = metadata.get_description().strip_prefix(PREFIX) else { continue };
-            if spec.get("service").is_some_and(|wanted| *wanted != server) {
-                continue;
-            }
             let Ok((username, _)) = read(&key) else { continue };
             if spec.get("user").is_none_or(|wanted| *wanted == username) {
                 entries.push(KernelKey::entry(server, &username));

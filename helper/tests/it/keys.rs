@@ -81,13 +81,6 @@ fn other_registries_find_nothing() {
 }
 
 #[test]
-fn a_token_that_is_handed_back_is_not_kept() {
-    let work = Work::new();
-    store(&work, "registry.cn-hangzhou.aliyuncs.com", "cr_temp_user");
-    assert_eq!(call(&work, "list", "").success().stdout(), "{}\n");
-}
-
-#[test]
 fn a_ci_variable_that_is_handed_back_is_not_kept() {
     let work = Work::new();
     let request = json!({ "ServerURL": "r.example", "Username": "ci@1", "Secret": "pw" });
