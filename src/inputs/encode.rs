@@ -226,11 +226,11 @@ mod tests {
             ("argument", |i| drop(i.arguments.insert("VERSION".into(), Some("2".into())))),
             ("argument unset", |i| drop(i.arguments.insert("VERSION".into(), None))),
             ("argument empty, not unset", |i| {
-                drop(i.arguments.insert("DEBUG".into(), Some(String::new())))
+                drop(i.arguments.insert("DEBUG".into(), Some(String::new())));
             }),
             ("base moved", |i| i.images[0].identity = ImageIdentity::Digest(Digest::of(b"x"))),
             ("base by engine", |i| {
-                i.images[0].identity = ImageIdentity::EngineId(Digest::of(b"alpine"))
+                i.images[0].identity = ImageIdentity::EngineId(Digest::of(b"alpine"));
             }),
             ("base by name", |i| i.images[0].identity = ImageIdentity::NameOnly),
             ("base platform", |i| i.images[0].platform = Some("linux/arm64".parse().unwrap())),

@@ -75,7 +75,7 @@ impl<'a> Found<'a> {
         match found {
             Ok(Some(digest)) => self.frontend = Some((frontend.clone(), digest)),
             Ok(None) => {
-                reasons.push(format!("its frontend {} is not in the registry", frontend.image))
+                reasons.push(format!("its frontend {} is not in the registry", frontend.image));
             }
             Err(error) => {
                 reasons

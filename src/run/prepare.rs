@@ -88,7 +88,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         let text = format!("{} line {}: {}", request.dockerfile_name(), wider.line, wider.reason);
         match wider.effect {
             Effect::WholeContext => {
-                warnings.push(format!("{text}; the whole context is in the key"))
+                warnings.push(format!("{text}; the whole context is in the key"));
             }
             Effect::NotSkippable => reasons.push(text),
         }
