@@ -124,6 +124,13 @@ impl Error {
         Self::Broken { action: action.to_owned(), reason: innermost(error) }
     }
 
+    /// Whether a registry was in trouble of its own, so that the same push may well work soon.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let trouble = [" 500 ", " 502 ", " 503 ", " 504 ", "blob unknown", "unknown blob"];
+        matches!(self, Self::Push { message, .. } if trouble.iter().any(|t| message.contains(t)))
+    }
+
     /// Whether nobody answered, so that a caller may look for another engine.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {

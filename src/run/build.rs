@@ -1,6 +1,9 @@
 //! Making an image be there: by finding it, or else by building it.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join;
 
@@ -129,8 +132,18 @@ impl Run<'_> {
                     self.world.reporter.say(&changes);
                 }
                 let (outcome, image) = self.image(&why).await?;
-                let (manifest, tags) = self.push(&image).await?;
-                self.publish_key(&why, &home, &manifest).await?;
+                let (manifest, tags) = match self.published_meanwhile(&why, &home).await? {
+                    Some(manifest) => {
+                        let names = &self.request.tags;
+                        let tags = publish::point(&client, &home, &manifest, names).await?;
+                        (manifest, tags)
+                    }
+                    None => {
+                        let (manifest, tags) = self.push(&image).await?;
+                        self.publish_key(&why, &home, &manifest).await?;
+                        (manifest, tags)
+                    }
+                };
                 Ok(self.report(
                     outcome,
                     Some(manifest.digest),
@@ -291,14 +304,47 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The image that another pipeline published under the key while this one was building: many at
+    /// once then end with one image.
+    async fn published_meanwhile(
+        &self,
+        why: &Why,
+        home: &Repository,
+    ) -> Result<Option<Manifest>, Error> {
+        if *why != Why::Missing {
+            return Ok(None);
+        }
+        let (key, platform) = (self.prepared.key, self.request.target_platform());
+        let signed = self.request.verify_key.as_deref();
+        match publish::find(&self.world.client(), home, key, &platform, signed).await? {
+            Found::Image(manifest) => Ok(Some(manifest)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Has the engine push a name. Engines do not try again what a registry in trouble refused, and
+    /// what is there already is not sent twice.
+    async fn push_patiently(&self, name: &Reference) -> Result<Digest, Error> {
+        let engine = self.world.engine().await?;
+        let login = self.world.login(name.host()).await.map_err(registry::Error::from)?;
+        let mut pauses = [300, 1000, 3000].into_iter().map(Duration::from_millis);
+        loop {
+            match (engine.push(name, login.as_ref(), self.progress).await, pauses.next()) {
+                (Err(error), Some(pause)) if error.may_pass() => {
+                    self.world.reporter.detail(|| format!("pushing again: {error}"));
+                    tokio::time::sleep(pause).await;
+                }
+                (result, _) => return Ok(result?),
+            }
+        }
+    }
+
     /// Pushes the first name, and points the others at what was pushed.
     async fn push(&self, image: &LocalImage) -> Result<(Manifest, Vec<Tagged>), Error> {
         let Some((first, others)) = self.request.tags.split_first() else {
             return Err(Error::Strict(format!("there is no name to push {} to", image.id)));
         };
-        let engine = self.world.engine().await?;
-        let login = self.world.login(first.host()).await.map_err(registry::Error::from)?;
-        let digest = engine.push(first, login.as_ref(), self.progress).await?;
+        let digest = self.push_patiently(first).await?;
         let client = self.world.client();
         let pushed = first.repository.pinned(digest);
         let manifest = client.manifest(&pushed).await?;
