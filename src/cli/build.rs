@@ -10,7 +10,10 @@ use crate::{
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
     let progress = report::progress::watch(request.progress);
-    let report = carry_out(run::build(request, &world, &*progress))?;
+    let built = carry_out(run::build(request, &world, &*progress));
+    // What is drawn gives way to what is said about how it ended.
+    drop(progress);
+    let report = built?;
     world.reporter.finish(&report);
     world.reporter.detail(|| world.conversation());
     let identifier = report.digest.as_ref().or(report.image_id.as_ref());

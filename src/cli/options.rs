@@ -142,9 +142,9 @@ pub struct BuildOptions {
     #[arg(long)]
     pub strict: bool,
 
-    /// How to show the build
-    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
-    pub progress: Progress,
+    /// How to show the build [default: $BUILDKIT_PROGRESS, or auto]
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub progress: Option<Progress>,
 
     /// Write a report in JSON to stdout
     #[arg(long)]

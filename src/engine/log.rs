@@ -10,7 +10,7 @@ const KEPT: usize = 1 << 20;
 /// The two streams come in pieces that end anywhere, so that lines are put together for each before
 /// they are put one after the other.
 #[derive(Default)]
-pub(super) struct Log {
+pub struct Log {
     lines: Vec<u8>,
     out: Vec<u8>,
     err: Vec<u8>,
@@ -19,7 +19,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Takes in what the step wrote next.
-    pub(super) fn push(&mut self, stream: Stream, bytes: &[u8]) {
+    pub fn push(&mut self, stream: Stream, bytes: &[u8]) {
         let line = match stream {
             Stream::Stdout => &mut self.out,
             Stream::Stderr => &mut self.err,
@@ -39,8 +39,21 @@ impl Log {
         }
     }
 
+    /// The last lines, oldest first. What has no end yet is a line too.
+    #[must_use]
+    pub fn tail(&self, count: usize) -> Vec<String> {
+        let begun = [&self.err, &self.out].into_iter().filter(|line| !line.is_empty());
+        let whole = self.lines.strip_suffix(b"\n").unwrap_or(&self.lines);
+        let whole = whole.rsplit(|byte| *byte == b'\n').filter(|_| !whole.is_empty());
+        let latest = begun.map(Vec::as_slice).chain(whole).take(count);
+        let mut lines: Vec<_> =
+            latest.map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        lines.reverse();
+        lines
+    }
+
     /// All that was kept, as text.
-    pub(super) fn text(mut self) -> String {
+    pub fn text(mut self) -> String {
         self.lines.append(&mut self.out);
         self.lines.append(&mut self.err);
         let text = String::from_utf8_lossy(&self.lines);
@@ -62,6 +75,17 @@ mod tests {
         let text = log.text();
         assert!(text.starts_with("[earlier output left out]\n") && text.ends_with("the end\n"));
         assert!(text.len() <= 3 * KEPT + 64);
+    }
+
+    #[test]
+    fn the_tail_is_the_last_lines_the_one_that_is_being_written_too() {
+        let mut log = Log::default();
+        assert!(log.tail(3).is_empty());
+        log.push(Stream::Stdout, b"one\n\nthree\nfo");
+        assert_eq!(log.tail(3), ["", "three", "fo"]);
+        assert_eq!(log.tail(9), ["one", "", "three", "fo"]);
+        log.push(Stream::Stdout, b"ur\n");
+        assert_eq!(log.tail(1), ["four"]);
     }
 
     #[test]

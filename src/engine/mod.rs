@@ -41,6 +41,7 @@ pub use context::Context;
 pub use endpoint::{Address, Endpoint, EndpointError, SshAddress, Tls};
 pub use error::Error;
 pub use images::{ImageId, LocalImage};
+pub use log::Log;
 pub use progress::{Amount, Event, Progress, Silent, StepId, Stream};
 
 use self::http::{Http, accepted, empty};

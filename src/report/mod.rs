@@ -4,6 +4,7 @@
 
 mod human;
 pub mod progress;
+mod terminal;
 
 use std::{
     io::{self, Write},
@@ -195,7 +196,7 @@ pub fn json(data: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-/// One line on stderr; where nobody reads it, nothing is lost.
+/// One line on stderr.
 fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "smartbuild: {text}");
+    terminal::line(&format!("smartbuild: {text}"));
 }

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use clap::ValueEnum as _;
 pub use docker_credential_aliyun::Environment;
 pub use pairs::{SecretSource, SecretSpec, SshSpec, Ulimit};
 pub use refresh::Refresh;
@@ -230,6 +231,8 @@ impl Request {
         labels.extend(pairs::labels(&options.label)?);
         let add_host = options.add_host.iter().chain(&settings.add_host).cloned().collect();
 
+        let progress = progress(options, environment)?;
+
         Ok(Self {
             context,
             contexts: pairs::contexts(&options.build_context)?,
@@ -285,9 +288,9 @@ impl Request {
                 .collect(),
             offline: options.offline,
             strict: options.strict || settings.strict.unwrap_or_default(),
-            progress: if options.quiet { Progress::Quiet } else { options.progress },
+            progress,
             json: options.json,
-            verbosity: match (options.quiet, options.verbose) {
+            verbosity: match (progress == Progress::Quiet, options.verbose) {
                 (true, _) => Verbosity::Quiet,
                 (false, true) => Verbosity::Verbose,
                 (false, false) => Verbosity::Normal,
@@ -323,6 +326,21 @@ impl Request {
             DockerfileSource::File(path) => path.display().to_string(),
             DockerfileSource::Stdin => "the Dockerfile on stdin".to_owned(),
         }
+    }
+}
+
+/// How the build is shown: as asked for, or as the `docker` command is told to by the environment.
+fn progress(options: &BuildOptions, environment: &Environment) -> Result<Progress, Error> {
+    const VARIABLE: &str = "BUILDKIT_PROGRESS";
+    if options.quiet {
+        return Ok(Progress::Quiet);
+    }
+    match (options.progress, text(environment, VARIABLE)?) {
+        (Some(progress), _) => Ok(progress),
+        (None, None) => Ok(Progress::default()),
+        (None, Some(value)) => Progress::from_str(value, false).map_err(|_| {
+            Error::option(VARIABLE, value, "it is auto, plain, tty, rawjson or quiet")
+        }),
     }
 }
 

@@ -138,3 +138,19 @@ fn a_broken_settings_file_is_named_with_its_line() {
         "{error}"
     );
 }
+
+#[test]
+fn a_build_is_shown_as_asked_for_and_else_as_the_environment_says() {
+    let plain = [("BUILDKIT_PROGRESS", "plain")];
+    let shown =
+        |line: &[&str], variables: &[(&str, &str)]| request(line, variables).unwrap().progress;
+    assert_eq!(shown(&[], &[]), Progress::Auto);
+    assert_eq!(shown(&[], &plain), Progress::Plain);
+    assert_eq!(shown(&["--progress=tty"], &plain), Progress::Tty);
+    let error = request(&[], &[("BUILDKIT_PROGRESS", "loud")]).unwrap_err().to_string();
+    assert!(error.contains("BUILDKIT_PROGRESS loud"), "{error}");
+    for line in ["--quiet", "--progress=quiet"] {
+        let request = request(&[line], &plain).unwrap();
+        assert_eq!((request.progress, request.verbosity), (Progress::Quiet, Verbosity::Quiet));
+    }
+}

@@ -21,7 +21,10 @@ use hyper::body::Incoming;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::grpc::{self, Code, Messages, Outgoing, Status};
+use super::{
+    grpc::{self, Code, Messages, Outgoing, Status},
+    sent::Sent,
+};
 use crate::{
     context::{Entry, Kind},
     engine::{
@@ -55,6 +58,8 @@ pub(super) enum Directory {
         files: Context,
         /// The latest time that they may have, in seconds.
         latest: Option<i64>,
+        /// Who keeps count of what is sent of them.
+        sent: Sent,
     },
     /// Files that are made up here: name and content.
     Memory(Arc<BTreeMap<String, Bytes>>),
@@ -138,6 +143,7 @@ impl Sync {
         loop {
             match requests.next::<Packet>().await {
                 Ok(Some(packet)) if packet.r#type == PacketReq as i32 => {
+                    self.directory.asked(packet.id as usize);
                     if ids.send(packet.id).is_err() {
                         return;
                     }
@@ -195,6 +201,7 @@ impl Sync {
             if let Some(data) = chunk.get(..length).filter(|data| !data.is_empty()) {
                 let packet = Packet { id, data: data.to_vec(), ..packet_of(PacketData) };
                 grpc::encode(&packet, &mut batch);
+                self.directory.sent(data.len());
             }
             if length < chunk.len() {
                 break;
@@ -226,7 +233,7 @@ impl Directory {
     /// What BuildKit is told of an entry; `None` after the last.
     fn stat(&self, index: usize) -> Option<Result<Stat, BuildError>> {
         match self {
-            Self::Context { files, latest } => {
+            Self::Context { files, latest, .. } => {
                 let entry = files.entry(index)?;
                 Some(stat(files, &entry, *latest))
             }
@@ -240,6 +247,22 @@ impl Directory {
                     ..Stat::default()
                 })
             }),
+        }
+    }
+
+    /// A file was asked for.
+    fn asked(&self, index: usize) {
+        if let Self::Context { files, sent, .. } = self
+            && let Some(Entry { kind: Kind::File { size, .. }, .. }) = files.entry(index)
+        {
+            sent.asked(size);
+        }
+    }
+
+    /// So much of a file was sent.
+    fn sent(&self, length: usize) {
+        if let Self::Context { sent, .. } = self {
+            sent.sent(length);
         }
     }
 

@@ -9,6 +9,7 @@ mod agents;
 mod build_api;
 mod filesync;
 mod grpc;
+mod sent;
 mod session;
 mod solve;
 mod trace;
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 pub(super) use self::solve::{needed_for, reference_of};
 use self::{
     filesync::{Directories, Directory},
+    sent::{Measured, Sent},
     session::{Services, Session},
 };
 use super::{
@@ -41,9 +43,10 @@ pub(super) async fn build(
     request: &BuildRequest,
     progress: &dyn Progress,
 ) -> Result<ImageId, BuildError> {
-    let fault = Fault::default();
+    let (fault, sent) = (Fault::default(), Sent::default());
+    let progress = &Measured { progress, sent: sent.clone() };
     let services = Services {
-        directories: directories(request),
+        directories: directories(request, sent),
         logins: Arc::clone(&request.logins),
         secrets: request.secrets.clone(),
         agents: request.ssh.clone(),
@@ -61,10 +64,11 @@ pub(super) async fn build(
 }
 
 /// The directories that BuildKit asks for.
-fn directories(request: &BuildRequest) -> Directories {
-    let served = |files: &Context| Directory::Context {
+fn directories(request: &BuildRequest, sent: Sent) -> Directories {
+    let served = |files: &Context, sent: Sent| Directory::Context {
         files: files.clone(),
         latest: request.source_date_epoch,
+        sent,
     };
     // The context is served without what is ignored. An ignore file beside the Dockerfile keeps
     // BuildKit from applying the one in the context once more, and must not be empty: to a
@@ -75,9 +79,10 @@ fn directories(request: &BuildRequest) -> Directories {
         (name.clone(), request.dockerfile.clone().into()),
         (format!("{name}.dockerignore"), ignore),
     ]);
-    let named = request.contexts.iter().map(|(name, files)| (name.clone(), served(files)));
+    let named =
+        request.contexts.iter().map(|(name, files)| (name.clone(), served(files, Sent::default())));
     let mut directories: Directories = named.collect();
-    directories.insert("context".to_owned(), served(&request.context));
+    directories.insert("context".to_owned(), served(&request.context, sent));
     directories.insert("dockerfile".to_owned(), Directory::Memory(Arc::new(dockerfile)));
     directories
 }

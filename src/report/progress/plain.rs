@@ -1,32 +1,17 @@
-//! A build as it goes on, shown on stderr.
-//!
-//! Knows how events are worded and laid out; must not know where they come from.
+//! A build line by line, for logs.
 
 use std::{
     collections::HashMap,
     io::{self, Write},
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
-use crate::{
-    engine::{Event, Progress, Silent, StepId},
-    settings::Progress as Kind,
-};
-
-/// Somebody who shows a build in the way that was asked for.
-#[must_use]
-pub fn watch(kind: Kind) -> Box<dyn Progress> {
-    match kind {
-        Kind::Auto | Kind::Plain | Kind::Tty => Box::new(Plain::new(io::stderr(), true)),
-        Kind::Quiet => Box::new(Plain::new(io::stderr(), false)),
-        Kind::Rawjson => Box::new(Silent),
-    }
-}
+use super::{bytes, seconds};
+use crate::engine::{Event, Progress, StepId};
 
 /// Line by line, each with the number of its step. When it is told to be quiet, it says nothing
 /// until a step fails, and then everything that the step wrote.
-struct Plain<W> {
+pub(super) struct Plain<W> {
     state: Mutex<State<W>>,
     verbose: bool,
 }
@@ -52,7 +37,7 @@ struct Step {
 const KEPT: usize = 256 * 1024;
 
 impl<W: Write> Plain<W> {
-    fn new(out: W, verbose: bool) -> Self {
+    pub(super) fn new(out: W, verbose: bool) -> Self {
         let state = State { out, steps: HashMap::new(), current: None, layers: HashMap::new() };
         Self { state: Mutex::new(state), verbose }
     }
@@ -71,6 +56,8 @@ impl<W: Write> State<W> {
         match event {
             Event::StepKnown { step, name } => {
                 self.steps.entry(step).or_default().name = name;
+                // Another build counts its steps anew.
+                self.current = self.current.filter(|current| *current != step);
             }
             // Its first line, or its end, is soon enough: many start at once.
             Event::StepStarted { .. } => {}
@@ -163,24 +150,10 @@ impl<W: Write> State<W> {
     }
 }
 
-fn seconds(took: Duration) -> String {
-    format!("{:.1}s", took.as_secs_f64())
-}
-
-/// A number of bytes as people say it.
-fn bytes(number: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
-    let value = number as f64;
-    match number {
-        0..1_000 => format!("{number} B"),
-        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
-        _ => format!("{:.1} GB", value / 1e9),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::engine::Stream;
 
