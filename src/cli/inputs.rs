@@ -6,7 +6,7 @@ use super::{Exit, carry_out};
 use crate::{
     inputs::{Inputs, Key},
     report,
-    run::{self, World},
+    run::{self, Prepared, World},
     settings::Request,
 };
 
@@ -23,18 +23,23 @@ struct Listing<'a> {
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
-    let prepared = carry_out(run::prepare(request, &world))?;
-    world.reporter.preparation(&prepared);
+    let whole = carry_out(run::prepare_all(request, &world))?;
+    world.reporter.preparation(&whole);
+    let parts = whole.parts.iter().map(|part| &part.prepared);
     if request.json {
-        let reason = prepared.not_skippable.as_deref();
-        report::json(&Listing {
-            key: prepared.key,
-            skippable: reason.is_none(),
-            reason,
-            inputs: &prepared.inputs,
-        })?;
+        let listings: Vec<_> = parts.map(listing).collect();
+        match listings.as_slice() {
+            [only] => report::json(only)?,
+            parts => report::json(&serde_json::json!({ "key": whole.key, "parts": parts }))?,
+        }
     } else {
-        report::text(&report::listing(prepared.key, &prepared.inputs))?;
+        let listings: Vec<_> = parts.map(|part| report::listing(part.key, &part.inputs)).collect();
+        report::text(&listings.join("\n"))?;
     }
     Ok(Exit::Done)
+}
+
+fn listing(prepared: &Prepared) -> Listing<'_> {
+    let reason = prepared.not_skippable.as_deref();
+    Listing { key: prepared.key, skippable: reason.is_none(), reason, inputs: &prepared.inputs }
 }

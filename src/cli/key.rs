@@ -9,16 +9,16 @@ use crate::{
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
-    let prepared = carry_out(run::prepare(request, &world))?;
-    world.reporter.preparation(&prepared);
+    let whole = carry_out(run::prepare_all(request, &world))?;
+    world.reporter.preparation(&whole);
     if request.json {
         report::json(&serde_json::json!({
-            "key": prepared.key,
-            "skippable": prepared.not_skippable.is_none(),
-            "reason": prepared.not_skippable,
+            "key": whole.key,
+            "skippable": whole.not_skippable().is_none(),
+            "reason": whole.not_skippable(),
         }))?;
     } else {
-        report::text(&prepared.key.to_string())?;
+        report::text(&whole.key.to_string())?;
     }
     Ok(Exit::Done)
 }

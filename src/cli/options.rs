@@ -46,7 +46,7 @@ pub struct BuildOptions {
     #[arg(long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
 
-    /// Platform to build for, such as linux/arm64 [default: this machine's]
+    /// Platform to build for, such as linux/arm64; several with --push [default: this machine's]
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     pub platform: Vec<String>,
 

@@ -1,14 +1,17 @@
 //! What differs between two inputs, for people who ask why an image was built again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt::{self, Display},
 };
 
 use serde::Serialize;
 
 use super::{Image, ImageIdentity, Inputs, Stage};
-use crate::context::{Entry, Kind};
+use crate::{
+    context::{Entry, Kind},
+    platform::Platform,
+};
 
 /// Everything that differs between two inputs, the telling things first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -18,8 +21,11 @@ pub struct Difference {
 }
 
 /// One thing that is not what it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Change {
+    /// For which platforms; none stands for all that were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
     /// What kind of input it is.
     pub subject: Subject,
     /// Which one: a path, an image, an argument.
@@ -33,7 +39,7 @@ pub struct Change {
 }
 
 /// The kinds of inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// The platforms built for.
@@ -67,7 +73,7 @@ impl Difference {
             inputs.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         };
         let whole = |subject, name: &str, before: Option<String>, after: Option<String>| {
-            (before != after).then(|| Change { subject, name: name.to_owned(), before, after })
+            (before != after).then(|| Change::new(subject, name, before, after))
         };
         changes.extend(whole(
             Subject::Platforms,
@@ -131,6 +137,28 @@ impl Difference {
         Self { changes }
     }
 
+    /// What differs for several platforms: once where it is the same for all, else for which.
+    #[must_use]
+    pub fn of_platforms(differences: Vec<(Platform, Self)>) -> Self {
+        let all = differences.len();
+        let mut places: HashMap<Change, usize> = HashMap::new();
+        let mut changes: Vec<Change> = Vec::new();
+        for (platform, difference) in differences {
+            for change in difference.changes {
+                let place = *places.entry(change).or_insert_with_key(|change| {
+                    changes.push(change.clone());
+                    changes.len() - 1
+                });
+                changes[place].platforms.push(platform.clone());
+            }
+        }
+        for change in changes.iter_mut().filter(|change| change.platforms.len() == all) {
+            change.platforms.clear();
+        }
+        changes.sort_by_key(|change| change.subject);
+        Self { changes }
+    }
+
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -151,9 +179,21 @@ impl Difference {
 }
 
 impl Change {
+    fn new(subject: Subject, name: &str, before: Option<String>, after: Option<String>) -> Self {
+        Self { subject, name: name.to_owned(), before, after, platforms: Vec::new() }
+    }
+
     /// What happened, in a few words.
     fn brief(&self) -> String {
-        let Self { subject, name, before, after } = self;
+        let platforms: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
+        match platforms.as_slice() {
+            [] => self.what(),
+            platforms => format!("{} for {}", self.what(), platforms.join(", ")),
+        }
+    }
+
+    fn what(&self) -> String {
+        let Self { subject, name, before, after, platforms: _ } = self;
         let verb = match (before, after, subject) {
             (None, _, _) => "added",
             (_, None, _) => "removed",
@@ -202,16 +242,11 @@ fn compare(
     for (name, after) in after {
         let before = before.remove(&name);
         if before.as_ref() != Some(&after) {
-            changes.push(Change { subject, name, before, after: Some(after) });
+            changes.push(Change::new(subject, &name, before, Some(after)));
         }
     }
     let gone = before.into_iter();
-    changes.extend(gone.map(|(name, value)| Change {
-        subject,
-        name,
-        before: Some(value),
-        after: None,
-    }));
+    changes.extend(gone.map(|(name, value)| Change::new(subject, &name, Some(value), None)));
 }
 
 /// Instructions stage by stage: what both begin and end with is the same; the rest is paired in order.
@@ -232,21 +267,14 @@ fn instructions(changes: &mut Vec<Change>, before: &[Stage], after: &[Stage]) {
         for pair in 0..before.len().max(after.len()) {
             let (was, is) = (before.get(pair), after.get(pair));
             let line = is.or(was).map_or(0, |instruction| instruction.line);
-            changes.push(Change {
-                subject: Subject::Instruction,
-                name: format!("Dockerfile line {line}"),
-                before: was.map(|instruction| instruction.text.clone()),
-                after: is.map(|instruction| instruction.text.clone()),
-            });
+            let (was, is) = (was.map(|i| i.text.clone()), is.map(|i| i.text.clone()));
+            let name = format!("Dockerfile line {line}");
+            changes.push(Change::new(Subject::Instruction, &name, was, is));
         }
     }
     for name in old.keys().filter(|name| !new.contains_key(*name)) {
-        changes.push(Change {
-            subject: Subject::Instruction,
-            name: format!("stage `{name}`"),
-            before: Some("part of the build".to_owned()),
-            after: None,
-        });
+        let (name, before) = (format!("stage `{name}`"), "part of the build".to_owned());
+        changes.push(Change::new(Subject::Instruction, &name, Some(before), None));
     }
 }
 
@@ -328,6 +356,23 @@ mod tests {
         assert_eq!(
             said(|i| i.stages[0].instructions.insert(1, added.clone())),
             "Dockerfile line 2 added"
+        );
+    }
+
+    #[test]
+    fn what_differs_for_one_platform_only_says_so() {
+        let change = |text: &str| {
+            let mut after = sample();
+            after.labels.insert("team".into(), "web".into());
+            after.arguments.insert("VERSION".into(), Some(text.into()));
+            Difference::between(&sample(), &after)
+        };
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        let both =
+            vec![(platform("linux/amd64"), change("1")), (platform("linux/arm64"), change("2"))];
+        assert_eq!(
+            Difference::of_platforms(both).summary(),
+            "argument `VERSION` changed for linux/arm64, label `team` changed"
         );
     }
 

@@ -9,7 +9,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Image, ImageIdentity, Inputs, Key};
+use super::{Image, ImageIdentity, Inputs, Key, Parts};
 use crate::{
     context::{Kind, Tree},
     platform::Platform,
@@ -18,6 +18,8 @@ use crate::{
 
 /// Version of the encoding; also the digit in `sb1-`.
 const SCHEMA: &str = "smartbuild inputs 1";
+/// The same for the key of an index.
+const SCHEMA_OF_PARTS: &str = "smartbuild parts 1";
 
 pub(super) fn key(inputs: &Inputs) -> Key {
     let Inputs {
@@ -88,6 +90,18 @@ pub(super) fn key(inputs: &Inputs) -> Key {
 
     out.text("period");
     out.optional(period.as_deref());
+    out.finish()
+}
+
+/// The key of an index: of the keys of its images.
+pub(super) fn key_of_parts(parts: &Parts) -> Key {
+    let mut out = Encoder::new();
+    out.text(SCHEMA_OF_PARTS);
+    out.list("parts", parts.parts.len());
+    for (platform, key) in &parts.parts {
+        out.platform(platform);
+        out.value(b'k', &key.0);
+    }
     out.finish()
 }
 

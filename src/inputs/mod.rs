@@ -11,6 +11,7 @@ mod difference;
 mod encode;
 mod files;
 mod key;
+mod parts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use difference::Difference;
 pub use key::{InvalidKey, Key};
+pub use parts::Parts;
 
 use crate::{context::Tree, platform::Platform, registry::Digest};
 

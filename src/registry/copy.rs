@@ -133,8 +133,11 @@ impl Manifest {
     /// the OCI's, which alone has room for `annotations`. The same images give the same index, in
     /// whatever order they come.
     ///
+    /// An image may come in an index of its own, with its attestations; both go into the new one.
+    ///
     /// # Errors
-    /// When one of them is itself an index, or the platforms are not distinct.
+    /// When the index of one of them has no image for its platform, or the platforms are not
+    /// distinct.
     pub fn assemble(
         images: &[(Platform, Manifest)],
         annotations: BTreeMap<String, String>,
@@ -146,12 +149,20 @@ impl Manifest {
         }
         let mut manifests = Vec::with_capacity(images.len());
         for (platform, image) in &images {
-            if image.image().is_none() {
-                return Err(InvalidManifest::Unknown(image.media_type.clone()));
-            }
-            let mut descriptor = image.descriptor();
+            let mut descriptor = match image.view() {
+                View::Image(_) => image.descriptor(),
+                View::Index(index) => {
+                    let found = index.image_for(platform).cloned();
+                    found.ok_or_else(|| InvalidManifest::NoImage(platform.clone()))?
+                }
+            };
             descriptor.platform = Some(DescriptorPlatform::from(platform));
+            let attestations: Vec<_> = match image.index() {
+                Some(index) => index.attestations_of(&descriptor.digest).cloned().collect(),
+                None => Vec::new(),
+            };
             manifests.push(descriptor);
+            manifests.extend(attestations);
         }
         let docker = !manifests.is_empty()
             && manifests.iter().all(|image| image.media_type == media_type::DOCKER_MANIFEST);
@@ -182,6 +193,29 @@ mod tests {
     }
 
     #[test]
+    fn an_image_brings_its_attestations_along() {
+        let arm = platform("linux/arm64");
+        let mut image = image(media_type::OCI_MANIFEST, 1).descriptor();
+        image.platform = Some(DescriptorPlatform::from(&arm));
+        let attestation = |of: &str| {
+            let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, of.as_bytes());
+            descriptor.platform = Some((&platform("unknown/unknown")).into());
+            descriptor.annotations.insert("vnd.docker.reference.digest".into(), of.into());
+            descriptor
+        };
+        let digest = image.digest.to_string();
+        let manifests = vec![image, attestation(&digest), attestation("another")];
+        let text = serde_json::json!({"schemaVersion": 2, "manifests": manifests}).to_string();
+        let own = Manifest::parse(media_type::OCI_INDEX, text.into()).unwrap();
+        let whole = Manifest::assemble(&[(arm.clone(), own.clone())], BTreeMap::new()).unwrap();
+        assert_eq!(whole.index().unwrap().manifests, manifests[..2]);
+        assert_eq!(whole.index().unwrap().platforms(), [arm]);
+        let other = [(platform("linux/amd64"), own)];
+        let error = Manifest::assemble(&other, BTreeMap::new()).unwrap_err().to_string();
+        assert_eq!(error, "it has no image for linux/amd64");
+    }
+
+    #[test]
     fn the_same_images_give_the_same_index_in_any_order() {
         let one = (platform("linux/arm64"), image(media_type::OCI_MANIFEST, 1));
         let two = (platform("linux/amd64"), image(media_type::DOCKER_MANIFEST, 2));
@@ -201,7 +235,7 @@ mod tests {
         assert_eq!(list.media_type, media_type::DOCKER_LIST);
         let twice = Manifest::assemble(&[one.clone(), one.clone()], BTreeMap::new());
         assert!(twice.unwrap_err().to_string().contains("linux/amd64"));
-        let nested = Manifest::assemble(&[(one.0, list)], BTreeMap::new());
-        assert!(nested.is_err());
+        let again = Manifest::assemble(&[(one.0, list.clone())], BTreeMap::new());
+        assert_eq!(again.unwrap(), list, "an index of one image is as good as the image");
     }
 }

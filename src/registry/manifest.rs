@@ -178,6 +178,18 @@ impl Index {
             .map(|(_, image)| image)
     }
 
+    /// What is said about an image: where it came from, what is in it (buildkit
+    /// `docs/attestations/attestation-storage.md`).
+    pub(super) fn attestations_of(
+        &self,
+        image: &Digest,
+    ) -> impl Iterator<Item = &Descriptor> + use<'_> {
+        let image = image.to_string();
+        self.manifests.iter().filter(move |descriptor| {
+            descriptor.annotations.get("vnd.docker.reference.digest") == Some(&image)
+        })
+    }
+
     fn images(&self) -> impl Iterator<Item = (Platform, &Descriptor)> {
         self.manifests.iter().filter_map(|descriptor| {
             let platform = descriptor.platform.as_ref()?.normal();
@@ -247,6 +259,9 @@ pub enum InvalidManifest {
     /// An index of an index of an index.
     #[error("its indexes name indexes without end")]
     TooDeep,
+    /// An index that was to have an image for this platform.
+    #[error("it has no image for {0}")]
+    NoImage(Platform),
     /// An index that was to have two images for one platform.
     #[error("there are two images for {0}")]
     PlatformTwice(Platform),

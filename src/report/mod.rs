@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     inputs::Key,
     registry::{Digest, Reference},
-    run::Prepared,
+    run::Whole,
     settings::Verbosity,
 };
 
@@ -34,6 +34,21 @@ pub enum Outcome {
     Local,
     /// The registry had the image, and the engine pulled it.
     Pulled,
+}
+
+impl Outcome {
+    /// How several builds ended together: as the one that had most to do.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let work = |outcome: &Self| match outcome {
+            Self::Unchanged => 0,
+            Self::Retagged => 1,
+            Self::Pulled => 2,
+            Self::Local => 3,
+            Self::Built => 4,
+        };
+        [self, other].into_iter().max_by_key(work).unwrap_or(self)
+    }
 }
 
 /// What a build did, for `--json` and for people.
@@ -139,11 +154,11 @@ impl Reporter {
     }
 
     /// What a person should know of how a key came about.
-    pub fn preparation(&self, prepared: &Prepared) {
-        for warning in &prepared.warnings {
-            self.warn(warning);
+    pub fn preparation(&self, whole: &Whole) {
+        for warning in whole.warnings() {
+            self.warn(&warning);
         }
-        if let Some(reason) = &prepared.not_skippable {
+        if let Some(reason) = whole.not_skippable() {
             self.warn(&format!("a build of these inputs is never skipped: {reason}"));
         }
     }

@@ -7,14 +7,18 @@ use std::{
 
 use futures_util::future::join;
 
-use super::{Error, Prepared, World, prepare, publish, records, remotes, serve};
+use super::{
+    Error, Part, Prepared, Whole, World, prepare_all,
+    publish::{self, Sought},
+    records, remotes, serve, several,
+};
 use crate::{
     engine::{Engine, LocalImage, Progress},
     inputs::{Difference, ImageIdentity, Key},
     plan::{self, Found, Plan, Why, Wish},
     registry::{self, Access, Digest, Manifest, Reference, Repository},
     report::{Outcome, Report, TagChange, Tagged},
-    settings::Request,
+    settings::{self, Request},
 };
 
 /// Sees to it that the image of `request` exists and has its names.
@@ -28,14 +32,29 @@ pub async fn build(
     progress: &dyn Progress,
 ) -> Result<Report, Error> {
     let started = Instant::now();
-    let wanted = if request.push { wanted(request, Access::Push) } else { Vec::new() };
-    let prepared = prepare_with_registry(request, world, &wanted).await?;
-    for warning in &prepared.warnings {
-        world.reporter.warn(warning);
+    if request.platforms.len() > 1 && (request.load || !request.push) {
+        return Err(Error::Settings(settings::Error::Conflict(
+            "an image of several platforms can only be pushed: give --push, or one platform to have \
+             its image in the engine's store"
+                .into(),
+        )));
     }
-    let wish = wish(request, &prepared);
-    let run = Run { request, world, prepared, wish, progress, started };
-    if request.push { run.in_registry().await } else { run.in_engine().await }
+    let wanted = if request.push { wanted(request, Access::Push) } else { Vec::new() };
+    let mut whole = prepare_with_registry(request, world, &wanted).await?;
+    for warning in whole.warnings() {
+        world.reporter.warn(&warning);
+    }
+    match whole.parts.pop() {
+        Some(Part { prepared, .. }) if whole.parts.is_empty() => {
+            let run =
+                Run { started, ..Run::new(request, world, prepared, progress, &request.tags) };
+            if request.push { run.in_registry().await } else { run.in_engine().await }
+        }
+        last => {
+            whole.parts.extend(last);
+            several::build(request, world, whole, progress, started).await
+        }
+    }
 }
 
 /// The repositories that the run will ask for, and what it will want of them.
@@ -50,20 +69,16 @@ pub(super) async fn prepare_with_registry(
     request: &Request,
     world: &World,
     wanted: &[(&Repository, Access)],
-) -> Result<Prepared, Error> {
+) -> Result<Whole, Error> {
     let client = world.client();
     let contact = async { if wanted.is_empty() { Ok(()) } else { client.prepare(wanted).await } };
-    let (prepared, contact) = join(prepare(request, world), contact).await;
+    let (prepared, contact) = join(prepare_all(request, world), contact).await;
     let prepared = prepared?;
     match contact {
         // What is of the moment is met again by the request that matters.
         Err(error) if !publish::may_pass(&error) => Err(error.into()),
         _ => Ok(prepared),
     }
-}
-
-pub(super) fn wish(request: &Request, prepared: &Prepared) -> Wish {
-    Wish { forced: request.no_cache, not_skippable: prepared.not_skippable.clone() }
 }
 
 /// The repository that holds the key's tag.
@@ -91,32 +106,66 @@ fn is_ours(repository: &Repository) -> bool {
     !(repository.host() == "docker.io" && repository.path().starts_with("library/"))
 }
 
-/// One build, from the key on.
-struct Run<'a> {
+/// Says why it is built; what is unexpected is a warning or, with `--strict`, an error.
+pub(super) fn announce(why: &Why, request: &Request, world: &World) -> Result<(), Error> {
+    if why.is_unexpected() {
+        if request.strict {
+            return Err(Error::Strict(format!("{why} (--strict)")));
+        }
+        world.reporter.warn(&why.to_string());
+    }
+    let platforms: Vec<_> = request.platforms.iter().map(ToString::to_string).collect();
+    world.reporter.say(&match platforms.as_slice() {
+        [] => format!("building: {why}"),
+        platforms => format!("building for {}: {why}", platforms.join(", ")),
+    });
+    Ok(())
+}
+
+/// One build for one platform, from the key on.
+pub(super) struct Run<'a> {
     request: &'a Request,
     world: &'a World,
     prepared: Prepared,
     wish: Wish,
     progress: &'a dyn Progress,
     started: Instant,
+    /// The names whose image it is compared with, to say what changed.
+    since: &'a [Reference],
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        request: &'a Request,
+        world: &'a World,
+        prepared: Prepared,
+        progress: &'a dyn Progress,
+        since: &'a [Reference],
+    ) -> Self {
+        let not_skippable = prepared.not_skippable.clone();
+        let wish = Wish { forced: request.no_cache, not_skippable };
+        Self { request, world, prepared, wish, progress, started: Instant::now(), since }
+    }
+
+    /// What stands under the key's tag if it is the image.
+    fn sought(&self) -> Sought<'_> {
+        let key = self.prepared.key;
+        let parts = [(self.request.target_platform(), key)].into_iter().collect();
+        Sought { key, parts, signed: self.request.verify_key.as_deref() }
+    }
+
     /// With `--push`: the registry is where images are looked for.
-    async fn in_registry(self) -> Result<Report, Error> {
+    pub(super) async fn in_registry(self) -> Result<Report, Error> {
         let client = self.world.client();
         let home = key_home(self.request).ok_or_else(|| Error::Strict("no tag to push".into()))?;
-        let platform = self.request.target_platform();
-        let signed = self.request.verify_key.as_deref();
         let found = match self.wish.build_anyway() {
             Some(_) => Found::Nothing,
-            None => publish::find(&client, &home, self.prepared.key, &platform, signed).await?,
+            None => publish::find(&client, &home, &self.sought()).await?,
         };
         match plan::decide(&self.wish, found) {
             Plan::Skip(manifest) => {
                 let tags = publish::point(&client, &home, &manifest, &self.request.tags).await?;
-                let all_right = tags.iter().all(|tag| tag.change == TagChange::Unchanged);
-                let outcome = if all_right { Outcome::Unchanged } else { Outcome::Retagged };
+                let outcome = several::outcome_of(&tags);
                 let id = if self.request.load {
                     Some(self.pull(&home, &manifest).await?.id.digest().clone())
                 } else {
@@ -125,7 +174,7 @@ impl Run<'_> {
                 Ok(self.report(outcome, Some(manifest.digest), id, tags, None))
             }
             Plan::Build(why) => {
-                self.announce(&why)?;
+                announce(&why, self.request, self.world)?;
                 if why == Why::Missing
                     && let Some(changes) = self.changes().await
                 {
@@ -167,7 +216,7 @@ impl Run<'_> {
             return Ok(self.report(Outcome::Pulled, Some(manifest.digest), id, tags, None));
         }
         if let Some(why) = &why {
-            self.announce(why)?;
+            announce(why, self.request, self.world)?;
         }
         let why = why.unwrap_or(Why::Missing);
         let (outcome, image) = self.image(&why).await?;
@@ -179,18 +228,15 @@ impl Run<'_> {
     /// The image that the registry has for the key, pulled, where the engine does not have it and
     /// the registry may be asked. A registry that does not answer is no reason not to build.
     async fn pull_if_there(&self) -> Result<Option<(Manifest, LocalImage)>, Error> {
-        let key = self.prepared.key;
         let Some(home) =
             key_home(self.request).filter(|home| !self.request.offline && is_ours(home))
         else {
             return Ok(None);
         };
-        if find_in_engine(self.engine().await?, key).await?.is_some() {
+        if find_in_engine(self.engine().await?, self.prepared.key).await?.is_some() {
             return Ok(None);
         }
-        let platform = self.request.target_platform();
-        let signed = self.request.verify_key.as_deref();
-        match publish::find(&self.world.client(), &home, key, &platform, signed).await {
+        match publish::find(&self.world.client(), &home, &self.sought()).await {
             Ok(Found::Image(manifest)) => {
                 let image = self.pull(&home, &manifest).await?;
                 Ok(Some((manifest, image)))
@@ -209,7 +255,7 @@ impl Run<'_> {
         let engine = self.engine().await?;
         let name = home.pinned(manifest.digest.clone());
         let login = self.world.login(home.host()).await.map_err(registry::Error::from)?;
-        let platform = self.request.platform.as_ref();
+        let platform = self.request.platform();
         engine.pull(&name, platform, login.as_ref(), self.progress).await?;
         let image = engine.inspect(&name.to_string()).await?;
         let image = image.ok_or_else(|| Error::Strict(format!("the engine lost {name}")))?;
@@ -227,23 +273,12 @@ impl Run<'_> {
         })
     }
 
-    fn announce(&self, why: &Why) -> Result<(), Error> {
-        if why.is_unexpected() {
-            if self.request.strict {
-                return Err(Error::Strict(format!("{why} (--strict)")));
-            }
-            self.world.reporter.warn(&why.to_string());
-        }
-        self.world.reporter.say(&format!("building: {why}"));
-        Ok(())
-    }
-
     /// What changed since the image that one of the names points at, where its record can be read.
     async fn changes(&self) -> Option<String> {
         let client = self.world.client();
         let home = key_home(self.request)?;
         let platform = self.request.target_platform();
-        for name in &self.request.tags {
+        for name in self.since {
             let Ok(Some(key)) = records::key_of(&client, name, &platform).await else { continue };
             let Ok(Some(before)) = records::get(&client, &home, key).await else { continue };
             let difference = Difference::between(&before, &self.prepared.inputs);
@@ -314,9 +349,7 @@ impl Run<'_> {
         if *why != Why::Missing {
             return Ok(None);
         }
-        let (key, platform) = (self.prepared.key, self.request.target_platform());
-        let signed = self.request.verify_key.as_deref();
-        match publish::find(&self.world.client(), home, key, &platform, signed).await? {
+        match publish::find(&self.world.client(), home, &self.sought()).await? {
             Found::Image(manifest) => Ok(Some(manifest)),
             _ => Ok(None),
         }
@@ -378,7 +411,8 @@ impl Run<'_> {
         let Prepared { key, inputs, .. } = &self.prepared;
         let Some(first) = self.request.tags.first() else { return Ok(()) };
         let sign = self.request.sign_key.as_deref();
-        if let Err(error) = records::put(&client, home, *key, &manifest.digest, inputs, sign).await
+        if let Err(error) =
+            records::put(&client, home, *key, &manifest.digest, &**inputs, sign).await
         {
             // The record only explains; the image is right without it.
             self.world.reporter.warn(&format!("the record was not stored: {error}"));

@@ -2,8 +2,8 @@
 
 use super::{
     Error, World,
-    build::{find_in_engine, key_home, prepare_with_registry, wanted, wish},
-    publish,
+    build::{find_in_engine, key_home, prepare_with_registry, wanted},
+    publish::{self, Sought},
 };
 use crate::{
     plan::{self, Found, Plan},
@@ -18,16 +18,14 @@ use crate::{
 /// When the inputs cannot be found out, or the registry cannot be asked.
 pub async fn check(request: &Request, world: &World) -> Result<Verdict, Error> {
     let wanted = wanted(request, Access::Pull);
-    let prepared = prepare_with_registry(request, world, &wanted).await?;
-    let wish = wish(request, &prepared);
-    let key = prepared.key;
-    let platform = request.target_platform();
-    let signed = request.verify_key.as_deref();
+    let whole = prepare_with_registry(request, world, &wanted).await?;
+    let (key, wish) = (whole.key, whole.wish(request));
+    let sought = Sought { key, parts: whole.keys(), signed: request.verify_key.as_deref() };
     let plan = match key_home(request) {
         Some(home) => {
             let found = match wish.build_anyway() {
                 Some(_) => Found::Nothing,
-                None => publish::find(&world.client(), &home, key, &platform, signed).await?,
+                None => publish::find(&world.client(), &home, &sought).await?,
             };
             match plan::decide(&wish, found) {
                 Plan::Skip(manifest) => Plan::Skip(Some(manifest.digest)),

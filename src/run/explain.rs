@@ -39,9 +39,13 @@ pub async fn explain(
             }
         },
     };
-    let before = inputs(request, world, &before).await?;
-    let after = inputs(request, world, &after).await?;
-    Ok(Difference::between(&before, &after))
+    let mut differences = Vec::new();
+    for request in request.for_each_platform() {
+        let before = inputs(&request, world, &before).await?;
+        let after = inputs(&request, world, &after).await?;
+        differences.push((request.target_platform(), Difference::between(&before, &after)));
+    }
+    Ok(Difference::of_platforms(differences))
 }
 
 async fn inputs(request: &Request, world: &World, side: &Side) -> Result<Arc<Inputs>, Error> {

@@ -120,7 +120,7 @@ impl<'a> Found<'a> {
         let client = self.world.client();
         let by_name = self.request.base_policy == BasePolicy::Tag && reference.digest.is_none();
         let (digest, base) = if is_base {
-            let Some(manifest) = client.manifest(reference).await? else { return Ok(None) };
+            let Some(manifest) = self.world.base(reference).await? else { return Ok(None) };
             let remembered = self.world.bases();
             let known = remembered.as_ref().and_then(|r| r.get(&manifest.digest, platform));
             let base = match known {

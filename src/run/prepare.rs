@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -53,7 +52,7 @@ pub struct Prepared {
 /// from cannot be found.
 pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error> {
     let started = Instant::now();
-    let text = read_dockerfile(request)?;
+    let text = read_dockerfile(request, world)?;
     let asked = dockerfile::Request {
         target: request.target.clone(),
         build_args: request.build_args.clone(),
@@ -235,15 +234,11 @@ fn named(error: dockerfile::Error, request: &Request) -> Error {
     Error::Dockerfile(error.with_file(request.dockerfile_name()))
 }
 
-fn read_dockerfile(request: &Request) -> Result<Vec<u8>, Error> {
+fn read_dockerfile(request: &Request, world: &World) -> Result<Vec<u8>, Error> {
     let unreadable = |source| Error::NoDockerfile { name: request.dockerfile_name(), source };
     match &request.dockerfile {
         DockerfileSource::File(path) => std::fs::read(path).map_err(unreadable),
-        DockerfileSource::Stdin => {
-            let mut text = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut text).map_err(unreadable)?;
-            Ok(text)
-        }
+        DockerfileSource::Stdin => world.stdin().map_err(unreadable),
     }
 }
 

@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 
 use super::records;
 use crate::{
-    inputs::Key,
+    inputs::{Key, Parts},
     plan::Found,
     platform::Platform,
     registry::{Client, Error, Manifest, Reference, Repository, SigningKey},
@@ -16,6 +16,15 @@ pub(super) fn key_reference(home: &Repository, key: Key) -> Reference {
     home.tagged(records::key_tag(key))
 }
 
+/// What is looked for under a key's tag.
+pub(super) struct Sought<'a> {
+    pub(super) key: Key,
+    /// The platforms that it must have, and the key that the image of each must say it is of.
+    pub(super) parts: Parts,
+    /// What its record must be signed with.
+    pub(super) signed: Option<&'a SigningKey>,
+}
+
 /// Looks for the image of a key and verifies that it is what the tag says.
 ///
 /// # Errors
@@ -24,11 +33,9 @@ pub(super) fn key_reference(home: &Repository, key: Key) -> Reference {
 pub(super) async fn find(
     client: &Client,
     home: &Repository,
-    key: Key,
-    platform: &Platform,
-    signed: Option<&SigningKey>,
+    sought: &Sought<'_>,
 ) -> Result<Found<Manifest>, Error> {
-    match verified(client, home, key, platform, signed).await {
+    match verified(client, home, sought).await {
         Ok(found) => Ok(found),
         Err(error) if may_pass(&error) => Ok(Found::Unanswered(error.to_string())),
         Err(error) => Err(error),
@@ -38,32 +45,49 @@ pub(super) async fn find(
 async fn verified(
     client: &Client,
     home: &Repository,
-    key: Key,
-    platform: &Platform,
-    signed: Option<&SigningKey>,
+    sought: &Sought<'_>,
 ) -> Result<Found<Manifest>, Error> {
+    let key = sought.key;
     let Some(manifest) = client.manifest(&key_reference(home, key)).await? else {
         return Ok(Found::Nothing);
     };
-    let config = match client.image_config(home, &manifest, platform).await {
-        Ok(config) => config,
-        // Something is there that cannot be read as an image of that platform.
-        Err(error) if is_about_content(&error) => return Ok(Found::Impostor(error.to_string())),
-        Err(error) => return Err(error),
-    };
-    if config.platform() != *platform {
-        let other = config.platform();
-        return Ok(Found::Impostor(format!("it is for {other}, not for {platform}")));
+    let wrong = sought.parts.parts.iter().map(|(platform, key)| {
+        let manifest = &manifest;
+        async move { wrong(client, home, manifest, platform, *key).await }
+    });
+    let wrong = try_join_all(wrong.collect::<Vec<_>>()).await?;
+    if let Some(reason) = wrong.into_iter().flatten().next() {
+        return Ok(Found::Impostor(reason));
     }
-    if let Some(signed) = signed
+    if let Some(signed) = sought.signed
         && let Some(reason) = untrusted(client, home, key, &manifest, signed).await?
     {
         return Ok(Found::Impostor(reason));
     }
+    Ok(Found::Image(manifest))
+}
+
+/// Why a manifest does not give the image of a key to a platform, if it does not.
+async fn wrong(
+    client: &Client,
+    home: &Repository,
+    manifest: &Manifest,
+    platform: &Platform,
+    key: Key,
+) -> Result<Option<String>, Error> {
+    let config = match client.image_config(home, manifest, platform).await {
+        Ok(config) => config,
+        // Something is there that cannot be read as an image of that platform.
+        Err(error) if is_about_content(&error) => return Ok(Some(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    if config.platform() != *platform {
+        return Ok(Some(format!("it is for {}, not for {platform}", config.platform())));
+    }
     Ok(match config.labels.get(Key::LABEL) {
-        Some(label) if *label == key.to_string() => Found::Image(manifest),
-        Some(label) => Found::Impostor(format!("its label says {label}")),
-        None => Found::Impostor("it does not say which key it was built for".into()),
+        Some(label) if *label == key.to_string() => None,
+        Some(label) => Some(format!("its label says {label}")),
+        None => Some("it does not say which key it was built for".into()),
     })
 }
 

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 
+use serde::Serialize;
+
 use crate::{
     inputs::{Inputs, Key},
     platform::Platform,
@@ -19,7 +21,7 @@ pub(super) fn key_tag(key: Key) -> Tag {
     key.to_string().parse().expect("a key is a tag")
 }
 
-/// Stores the record of an image.
+/// Stores the record of an image: its inputs or, of an index, the keys of its parts.
 ///
 /// # Errors
 /// When the registry cannot be asked or takes no records.
@@ -28,7 +30,7 @@ pub(super) async fn put(
     home: &Repository,
     key: Key,
     image: &Digest,
-    inputs: &Inputs,
+    inputs: &impl Serialize,
     sign: Option<&SigningKey>,
 ) -> Result<(), Error> {
     let tag = key_tag(key);
@@ -74,7 +76,7 @@ pub(super) async fn key_of(
     Ok(config.labels.get(Key::LABEL).and_then(|label| label.parse().ok()))
 }
 
-fn compress(inputs: &Inputs) -> Vec<u8> {
+fn compress(inputs: &impl Serialize) -> Vec<u8> {
     let mut out = GzEncoder::new(Vec::new(), Compression::default());
     // Writing to memory does not fail, nor does this type's serialisation.
     let written = serde_json::to_writer(&mut out, inputs);

@@ -30,7 +30,7 @@ pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &Worl
     if prepared.not_skippable.is_none() {
         build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());
     }
-    build.platform = request.platform.clone();
+    build.platform = request.platform().cloned();
     build.no_cache = request.no_cache;
     build.cache_from = request.cache_from.clone();
     build.network = request.network.clone();

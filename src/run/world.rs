@@ -2,10 +2,11 @@
 //! nor `smartbuild key` for a network.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
+    io::{self, Read as _},
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use tokio::sync::OnceCell;
@@ -14,7 +15,7 @@ use super::bases::Bases;
 use crate::{
     credentials::{self, Credentials, Login, Logins, Proxies},
     engine::{self, Endpoint, Engine},
-    registry::{self, Client},
+    registry::{self, Client, Manifest, Reference},
     report::Reporter,
     settings::{Environment, Request, Verbosity},
 };
@@ -28,7 +29,12 @@ pub struct World {
     client: OnceLock<Arc<Client>>,
     credentials: OnceLock<Arc<Credentials>>,
     engine: OnceCell<Engine>,
+    stdin: Mutex<Option<Vec<u8>>>,
+    bases: Mutex<HashMap<Reference, Base>>,
 }
+
+/// A base image's manifest, asked for once.
+type Base = Arc<OnceCell<Option<Manifest>>>;
 
 impl World {
     /// The world as this request sees it.
@@ -47,6 +53,8 @@ impl World {
             client: OnceLock::new(),
             credentials: OnceLock::new(),
             engine: OnceCell::new(),
+            stdin: Mutex::default(),
+            bases: Mutex::default(),
         }
     }
 
@@ -57,6 +65,20 @@ impl World {
             Arc::new(Client::new(config, self.credentials()))
         };
         self.client.get_or_init(make).clone()
+    }
+
+    /// All of standard input, however often it is asked for.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn stdin(&self) -> io::Result<Vec<u8>> {
+        let mut known = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = &*known {
+            return Ok(text.clone());
+        }
+        let mut text = Vec::new();
+        io::stdin().lock().read_to_end(&mut text)?;
+        Ok(known.insert(text).clone())
     }
 
     /// A client for servers that are no registries.
@@ -73,6 +95,18 @@ impl World {
     /// Requests made to registries so far.
     pub(super) fn requests(&self) -> u64 {
         self.client.get().map_or(0, |client| client.statistics().requests)
+    }
+
+    /// The manifest of a base image: one answer for every platform and every place that names it.
+    ///
+    /// # Errors
+    /// When its registry cannot be asked.
+    pub(super) async fn base(&self, name: &Reference) -> Result<Option<Manifest>, registry::Error> {
+        let cell = {
+            let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(bases.entry(name.clone()).or_default())
+        };
+        cell.get_or_try_init(async || self.client().manifest(name).await).await.cloned()
     }
 
     /// What the conversations with registries have cost so far, in words.

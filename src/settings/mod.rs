@@ -8,7 +8,7 @@ mod pairs;
 mod refresh;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -41,8 +41,8 @@ pub struct Request {
     pub build_args: BTreeMap<String, String>,
     /// Labels to set on the image.
     pub labels: BTreeMap<String, String>,
-    /// The platform to build for; the host's when absent.
-    pub platform: Option<Platform>,
+    /// The platforms to build for, sorted; none stands for the host's.
+    pub platforms: Vec<Platform>,
     /// Whether the tags go to the registry.
     pub push: bool,
     /// Whether the engine must have the image at the end, also after a hit in the registry.
@@ -241,7 +241,7 @@ impl Request {
             tags,
             build_args,
             labels,
-            platform: platform(options, &settings)?,
+            platforms: platforms(options, &settings)?,
             push,
             load: options.load,
             pull: options.pull,
@@ -313,10 +313,26 @@ impl Request {
         request
     }
 
+    /// The platform that was asked for, the first where there are several.
+    #[must_use]
+    pub fn platform(&self) -> Option<&Platform> {
+        self.platforms.first()
+    }
+
     /// The platform that the image is for.
     #[must_use]
     pub fn target_platform(&self) -> Platform {
-        self.platform.clone().unwrap_or_else(Platform::host)
+        self.platform().cloned().unwrap_or_else(Platform::host)
+    }
+
+    /// The builds that it takes: one for each platform.
+    #[must_use]
+    pub fn for_each_platform(&self) -> Vec<Self> {
+        if self.platforms.is_empty() {
+            return vec![self.clone()];
+        }
+        let one = |platform: &Platform| Self { platforms: vec![platform.clone()], ..self.clone() };
+        self.platforms.iter().map(one).collect()
     }
 
     /// How the Dockerfile is called in messages.
@@ -406,19 +422,13 @@ fn text<'e>(environment: &'e Environment, name: &'static str) -> Result<Option<&
     environment.var(name).map_err(|error| Error::Conflict(error.to_string()))
 }
 
-fn platform(options: &BuildOptions, settings: &file::Settings) -> Result<Option<Platform>, Error> {
+fn platforms(options: &BuildOptions, settings: &file::Settings) -> Result<Vec<Platform>, Error> {
     let typed = if options.platform.is_empty() { &settings.platforms } else { &options.platform };
-    match typed.as_slice() {
-        [] => Ok(None),
-        [one] => {
-            one.parse().map(Some).map_err(|error| Error::option("--platform", one.clone(), error))
-        }
-        many => Err(Error::option(
-            "--platform",
-            many.join(","),
-            "one platform a run for now: run smartbuild once for each",
-        )),
-    }
+    let parse = |text: &String| {
+        text.parse().map_err(|error| Error::option("--platform", text.clone(), error))
+    };
+    let platforms: BTreeSet<Platform> = typed.iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(platforms.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod dockerfile_differential;
 mod engine;
 mod main_job;
 mod pipeline;
+mod platforms;
 mod publishing;
 mod registry;
 mod selection;
