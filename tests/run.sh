@@ -15,7 +15,7 @@ need_toolchain install
 programs="docker-registry:docker-registry htpasswd:apache2-utils openssl:openssl
     skopeo:skopeo buildah:buildah podman:podman busybox:busybox-static
     gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus dbus-launch:dbus-x11
-    git:git secret-tool:libsecret-tools docker-credential-secretservice:golang-docker-credential-helpers"
+    git:git tmux:tmux secret-tool:libsecret-tools docker-credential-secretservice:golang-docker-credential-helpers"
 # shellcheck disable=SC2086 # a list
 packages=$(missing $programs)
 if ! have docker || ! PATH=$PATH:/usr/sbin have dockerd; then

@@ -10,12 +10,11 @@ use std::{
 
 use console::{Term, measure_text_width};
 
-/// Saves and restores nothing: a terminal is as it was after each write, so that a program that is
-/// killed leaves nothing behind but the last drawing.
-const BEGIN: &str = "\u{1b}[?25l\u{1b}[?7l";
-/// Lines are cut at the window's edge while we write, and the cursor does not flicker.
+/// Hides the cursor while we draw, and cuts lines at the window's edge.
+const HIDE: &str = "\u{1b}[?25l\u{1b}[?7l";
+/// Undoes that at the end of each write: a program that is killed leaves nothing behind but what it
+/// drew last.
 const END: &str = "\u{1b}[?7h\u{1b}[?25h";
-const CLEAR_BELOW: &str = "\u{1b}[J";
 const CLEAR_REST: &str = "\u{1b}[K";
 
 static DRAWING: Mutex<Drawing> = Mutex::new(Drawing { lines: Vec::new(), columns: 0 });
@@ -78,48 +77,58 @@ struct Drawing {
 }
 
 impl Drawing {
-    /// Moves to where the drawing begins.
-    fn back(&self, columns: usize) -> String {
-        // A window that became narrower has broken the lines that do not fit any more.
+    /// How many rows it takes in a window of this width. One that became narrower has broken the
+    /// lines that do not fit any more.
+    fn rows(&self, columns: usize) -> usize {
         let rows = |line: &String| match columns {
             1.. if columns < self.columns => measure_text_width(line).div_ceil(columns).max(1),
             _ => 1,
         };
-        match self.lines.iter().map(rows).sum::<usize>() {
-            0 => "\r".to_owned(),
-            rows => format!("\r\u{1b}[{rows}A"),
-        }
+        self.lines.iter().map(rows).sum()
     }
 
     /// What to write so that `lines` take the place of the drawing.
     fn replace(&mut self, lines: &[String], columns: usize) -> String {
-        let mut text = BEGIN.to_owned() + &self.back(columns);
-        if columns != self.columns {
-            text += CLEAR_BELOW;
-        }
-        for line in lines {
-            text += line;
-            text += CLEAR_REST;
-            text += "\r\n";
-        }
-        if lines.len() < self.lines.len() {
-            text += CLEAR_BELOW;
-        }
+        let there = self.rows(columns);
         lines.clone_into(&mut self.lines);
         self.columns = columns;
-        text + END
+        format!("{}{}{END}", begin(there), self.written(there))
     }
 
-    /// What to write so that `line` stands above the drawing.
+    /// What to write so that `line` stands above the drawing. It may be longer than the window is
+    /// wide: it is broken then, not cut.
     fn above(&mut self, line: &str, columns: usize) -> String {
         if self.lines.is_empty() {
             return format!("{line}\n");
         }
-        let lines = std::mem::take(&mut self.lines);
-        let erase = Self { lines: lines.clone(), columns: self.columns }.back(columns);
+        let there = self.rows(columns);
         self.columns = columns;
-        // It may be longer than the window is wide: not cut, but broken.
-        format!("{erase}{CLEAR_BELOW}{line}\n{}", self.replace(&lines, columns))
+        let taken = measure_text_width(line).div_ceil(columns.max(1)).max(1);
+        let left = self.written(there.saturating_sub(taken));
+        format!("\r\u{1b}[{there}A{line}{CLEAR_REST}\r\n{HIDE}{left}{END}")
+    }
+
+    /// The lines, and nothing in those of the `there` rows that they do not take.
+    ///
+    /// Rows are cleared one by one: to clear the whole screen at once makes some terminals keep
+    /// what was on it.
+    fn written(&self, there: usize) -> String {
+        let mut text: String =
+            self.lines.iter().map(|line| format!("{line}{CLEAR_REST}\r\n")).collect();
+        let left = there.saturating_sub(self.lines.len());
+        if left > 0 {
+            text += &format!("{CLEAR_REST}\r\n").repeat(left);
+            text += &format!("\u{1b}[{left}A");
+        }
+        text
+    }
+}
+
+/// Hides the cursor and goes to where a drawing of so many rows begins.
+fn begin(rows: usize) -> String {
+    match rows {
+        0 => format!("{HIDE}\r"),
+        rows => format!("{HIDE}\r\u{1b}[{rows}A"),
     }
 }
 
@@ -157,22 +166,23 @@ mod tests {
     fn a_drawing_takes_the_place_of_the_one_before() {
         let mut drawing = drawing(&["one", "two"]);
         let text = drawing.replace(&["three".to_owned()], 80);
-        assert_eq!(text, format!("{BEGIN}\r\u{1b}[2Athree{CLEAR_REST}\r\n{CLEAR_BELOW}{END}"));
+        let cleared = format!("{CLEAR_REST}\r\n\u{1b}[1A");
+        assert_eq!(text, format!("{HIDE}\r\u{1b}[2Athree{CLEAR_REST}\r\n{cleared}{END}"));
         assert_eq!(drawing.lines, ["three"]);
     }
 
     #[test]
     fn lines_that_a_narrower_window_broke_are_taken_away_whole() {
         let mut drawing = drawing(&["0123456789", "01234"]);
-        assert!(drawing.replace(&[], 4).contains("\r\u{1b}[5A\u{1b}[J"));
+        let text = drawing.replace(&[], 4);
+        assert!(text.contains("\r\u{1b}[5A") && text.matches(CLEAR_REST).count() == 5, "{text:?}");
     }
 
     #[test]
     fn what_is_said_stands_above_the_drawing() {
         let mut drawing = drawing(&["one"]);
         let text = drawing.above("hear", 80);
-        assert!(text.starts_with("\r\u{1b}[1A\u{1b}[Jhear\n"), "{text:?}");
-        assert!(text.ends_with(&format!("one{CLEAR_REST}\r\n{END}")), "{text:?}");
+        assert_eq!(text, format!("\r\u{1b}[1Ahear{CLEAR_REST}\r\n{HIDE}one{CLEAR_REST}\r\n{END}"));
         assert_eq!(drawing.lines, ["one"]);
     }
 }

@@ -10,3 +10,4 @@ mod publishing;
 mod registry;
 mod selection;
 mod soundness;
+mod terminal;

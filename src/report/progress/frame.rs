@@ -203,7 +203,8 @@ pub(super) fn end(state: &mut State, canvas: Canvas, now: Instant) -> Vec<String
 
 fn of_done(step: &Step) -> Option<(u32, &Step)> {
     match step.phase {
-        Phase::Done { place, .. } => Some((place, step)),
+        // What the engine does for itself is worth a line only while it takes time.
+        Phase::Done { place, .. } if !step.name.starts_with("[internal]") => Some((place, step)),
         _ => None,
     }
 }

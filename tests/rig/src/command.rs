@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
+use crate::work::Work;
 
 /// A program to run: its arguments, input and environment.
 ///
@@ -120,6 +121,24 @@ impl Program {
     pub(crate) fn without_keychain(mut self) -> Self {
         self.keychain = false;
         self
+    }
+
+    /// The line that runs it in a shell, in the directory of `work`.
+    pub(crate) fn line(&self, work: &Work) -> String {
+        let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
+        let mut words = vec!["env".into(), "-i".into(), "TERM=\"$TERM\"".to_owned()];
+        let mut variable =
+            |name: &str, value: &OsStr| words.push(format!("{name}={}", quoted(value)));
+        variable("PATH", &search_path());
+        variable("HOME", work.home().as_os_str());
+        for (name, value) in &self.environment {
+            if let Some(value) = value {
+                variable(&name.to_string_lossy(), value);
+            }
+        }
+        words.push(quoted(self.path.as_os_str()));
+        words.extend(self.arguments.iter().map(|argument| quoted(argument)));
+        format!("(cd {} && {})", quoted(work.path().as_os_str()), words.join(" "))
     }
 
     pub(crate) fn start(self, directory: &Path, home: &Path) -> Running {

@@ -11,6 +11,7 @@
 //! | a registry that misbehaves | [`Front::before`] a real one, or [`Front::alone`] |
 //! | the engine | [`Engine::get`] |
 //! | a directory, and our programs run in it | [`Work`], [`Work::run`] |
+//! | a terminal window | [`Terminal::open`] |
 //! | a repository name of one's own | [`unique`] |
 //!
 //! A test that uses a program of the distribution (a registry, an engine) carries
@@ -28,6 +29,7 @@ mod image;
 mod registry;
 mod runtime;
 mod server;
+mod terminal;
 mod token;
 mod watch;
 mod work;
@@ -38,6 +40,7 @@ pub use engine::Engine;
 pub use front::{Front, Rule, Seen};
 pub use image::{Image, sha256};
 pub use registry::{Registry, RegistryBuilder};
+pub use terminal::Terminal;
 pub use token::{TokenRequest, TokenService};
 pub use watch::{Watch, files_with};
 pub use work::Work;
