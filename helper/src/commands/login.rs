@@ -1,12 +1,12 @@
 //! `login`: ask, prove, keep.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{CommandError, advice, say, transport};
+use super::{CommandError, advice, say, terminal, transport};
 use crate::docker_config::{ConfigFile, SUFFIX};
 use crate::environment::Environment;
 use crate::host::Host;
@@ -33,7 +33,8 @@ pub(super) struct Login {
     /// Read the password from standard input instead of the terminal
     #[arg(long)]
     password_stdin: bool,
-    /// Keep it in this store: secret-service, keyutils, file, helper:NAME
+    /// Keep it in this store: secret-service, keyutils, file, keychain,
+    /// credential-manager, helper:NAME
     #[arg(long)]
     store: Option<Choice>,
     /// Keep it without asking the registry whether it is right
@@ -171,8 +172,15 @@ fn prompt(host: &Host) -> Result<String, CommandError> {
 }
 
 fn prompt_password(username: &str) -> Result<Secret, CommandError> {
-    rpassword::prompt_password(format!("Password of {username}: ")).map(Secret::new).map_err(|_| {
-        CommandError::Input("there is no terminal to ask at; use --password-stdin".to_owned())
+    terminal::read_hidden(&format!("Password of {username}: ")).map_err(|error| {
+        CommandError::Input(match error.kind() {
+            ErrorKind::Interrupted => "interrupted".to_owned(),
+            ErrorKind::InvalidData => "the password is not valid UTF-8".to_owned(),
+            ErrorKind::FileTooLarge => {
+                "the password is longer than a terminal takes; use --password-stdin".to_owned()
+            }
+            _ => "there is no terminal to ask at; use --password-stdin".to_owned(),
+        })
     })
 }
 

@@ -13,7 +13,8 @@ use crate::store::{self, Choice};
 pub(super) struct Logout {
     /// The registry
     host: String,
-    /// Forget it in this store: secret-service, keyutils, file, helper:NAME
+    /// Forget it in this store: secret-service, keyutils, file, keychain,
+    /// credential-manager, helper:NAME
     #[arg(long)]
     store: Option<Choice>,
 }

@@ -9,6 +9,7 @@ mod doctor;
 mod login;
 mod logout;
 mod status;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

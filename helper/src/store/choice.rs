@@ -1,7 +1,8 @@
 //! Which store this machine has, and what to say where it has none.
 //!
 //! In order: what `DOCKER_CREDENTIAL_ALIYUN_STORE` names; the encrypted file, where its key is
-//! configured; the platform's own: Secret Service, Keychain, Credential Manager.
+//! configured; the platform's own: Secret Service, Keychain, Credential Manager. The latter two are
+//! asked through Docker's helper for them, where that is installed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +13,8 @@ use thiserror::Error;
 use super::Vault;
 use super::file::{FileError, FileStore};
 use super::helper::HelperStore;
+#[cfg(any(target_os = "macos", windows))]
+use super::native::NativeStore;
 use crate::environment::{Environment, NotText};
 
 /// The variable that overrides the choice.
@@ -44,8 +47,11 @@ pub enum Choice {
     Keyutils,
     /// The encrypted file.
     File,
-    /// Another credential helper, `docker-credential-<name>`: the way to the Keychain of macOS and
-    /// to the Credential Manager of Windows.
+    /// The Keychain of macOS.
+    Keychain,
+    /// The Credential Manager of Windows.
+    CredentialManager,
+    /// Another credential helper, `docker-credential-<name>`.
     Helper(String),
 }
 
@@ -57,6 +63,8 @@ impl FromStr for Choice {
             None if text == "secret-service" => Ok(Self::SecretService),
             None if text == "keyutils" => Ok(Self::Keyutils),
             None if text == "file" => Ok(Self::File),
+            None if text == "keychain" => Ok(Self::Keychain),
+            None if text == "credential-manager" => Ok(Self::CredentialManager),
             Some(("helper", name)) if is_helper_name(name) => Ok(Self::Helper(name.to_owned())),
             _ => Err(StoreError::Unknown(text.to_owned())),
         }
@@ -69,6 +77,8 @@ impl fmt::Display for Choice {
             Self::SecretService => f.write_str("secret-service"),
             Self::Keyutils => f.write_str("keyutils"),
             Self::File => f.write_str("file"),
+            Self::Keychain => f.write_str("keychain"),
+            Self::CredentialManager => f.write_str("credential-manager"),
             Self::Helper(name) => write!(f, "helper:{name}"),
         }
     }
@@ -91,7 +101,7 @@ pub enum StoreError {
     /// The override is not one of ours.
     #[error(
         "there is no store called {0:?}; {VARIABLE} is one of secret-service, keyutils, file, \
-         helper:NAME"
+         keychain, credential-manager, helper:NAME"
     )]
     Unknown(String),
     /// The override names what this system does not have.
@@ -157,6 +167,8 @@ fn open_named(
         Choice::Helper(name) => Ok(Some(helper(name, environment))),
         Choice::SecretService => secret_service(environment).map(Some),
         Choice::Keyutils => keyutils().map(Some),
+        Choice::Keychain => keychain().map(Some),
+        Choice::CredentialManager => credential_manager().map(Some),
     }
 }
 
@@ -196,13 +208,47 @@ fn keyutils() -> Result<Vault, StoreError> {
     Err(StoreError::Foreign(Choice::Keyutils))
 }
 
-/// The platform's own store, if it answers.
-fn platform(environment: &Environment) -> Result<Option<Vault>, StoreError> {
-    Ok(match PLATFORM_HELPER {
-        Some(name) => {
-            let vault = helper(name, environment);
-            HelperStore::is_installed(name, environment).then_some(vault)
-        }
-        None => secret_service(environment).ok(),
+#[cfg(target_os = "macos")]
+fn keychain() -> Result<Vault, StoreError> {
+    native("the Keychain", NativeStore::keychain())
+}
+
+#[cfg(not(target_os = "macos"))]
+fn keychain() -> Result<Vault, StoreError> {
+    Err(StoreError::Foreign(Choice::Keychain))
+}
+
+#[cfg(windows)]
+fn credential_manager() -> Result<Vault, StoreError> {
+    native("the Credential Manager", NativeStore::credential_manager())
+}
+
+#[cfg(not(windows))]
+fn credential_manager() -> Result<Vault, StoreError> {
+    Err(StoreError::Foreign(Choice::CredentialManager))
+}
+
+#[cfg(any(target_os = "macos", windows))]
+fn native(name: &str, store: keyring_core::Result<NativeStore>) -> Result<Vault, StoreError> {
+    store.map(|store| Vault::new(name, Arc::new(store))).map_err(|error| StoreError::Failed {
+        store: name.to_owned(),
+        reason: format!("failed: {error}"),
     })
+}
+
+/// The platform's own store, if it answers. Docker's helper for it goes first: what it stored, it
+/// may read.
+fn platform(environment: &Environment) -> Result<Option<Vault>, StoreError> {
+    if let Some(name) = PLATFORM_HELPER
+        && HelperStore::is_installed(name, environment)
+    {
+        return Ok(Some(helper(name, environment)));
+    }
+    if cfg!(target_os = "macos") {
+        keychain().map(Some)
+    } else if cfg!(windows) {
+        credential_manager().map(Some)
+    } else {
+        Ok(secret_service(environment).ok())
+    }
 }

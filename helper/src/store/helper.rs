@@ -1,9 +1,9 @@
 //! Another credential helper as a store: `docker-credential-osxkeychain`, `-wincred`, `-pass`.
 //!
-//! This is how the Keychain of macOS and the Credential Manager of Windows are reached. Docker's
-//! own helpers come with Docker on both; through them, what one program stored the other reads, in
-//! the very format that Docker's users have there. It is the protocol of [`crate::protocol`], seen
-//! from the other side, and runs the same on every platform.
+//! This is how the Keychain of macOS and the Credential Manager of Windows are reached where Docker's
+//! own helpers are, as with Docker Desktop: what one program stored the other reads, in the very
+//! format that Docker's users have there. It is the protocol of [`crate::protocol`], seen from the
+//! other side, and runs the same on every platform.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};

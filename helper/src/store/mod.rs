@@ -9,6 +9,7 @@ pub mod file;
 pub mod helper;
 #[cfg(target_os = "linux")]
 pub mod keyutils;
+pub mod native;
 #[cfg(target_os = "linux")]
 pub mod secret_service;
 

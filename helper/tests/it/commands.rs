@@ -1,24 +1,16 @@
-//! The commands for people, on a terminal and without one.
+//! The commands for people, without a terminal.
 
 use std::path::Path;
 
 use serde_json::json;
-use smartbuild_test_rig::{Front, Program, Ran, Registry, Rule, Work};
+use smartbuild_test_rig::{Program, Ran, Registry, Work};
 
-use crate::person::Person;
 use crate::rig::{PASSWORD, USER, configured};
-use crate::session::Session;
 
 /// Logs in without a terminal, into the encrypted file with a key of its own making.
 fn login(host: &str, password: &str) -> Program {
     Program::helper(["login", "--store", "file", "--username", USER, "--password-stdin", host])
         .input(format!("{password}\n"))
-}
-
-/// Runs a command line on a terminal, where somebody types.
-fn on_terminal(command: &str, typed: &str) -> Program {
-    let line = format!("docker-credential-aliyun {command}");
-    Program::named("script").args(["-qefc", &line, "/dev/null"]).input(typed)
 }
 
 fn doctor(host: &str) -> Program {
@@ -105,25 +97,6 @@ fn login_proves_stores_and_logout_forgets() {
 }
 
 #[test]
-#[ignore = "needs a registry: run tests/run.sh"]
-fn login_asks_at_the_terminal_and_shows_no_password() {
-    let registry = Registry::htpasswd(USER, "typed-by-hand");
-    let work = Work::new();
-    let command = format!("login --store file {}", registry.host());
-    let mut person = Person::at_terminal(&work, &command);
-    person.reads("User name at");
-    person.types(USER);
-    person.reads("Password of");
-    person.waits_for_hidden_input();
-    person.types("typed-by-hand");
-    let screen = person.reads_to_the_end();
-    assert!(screen.contains(&format!("Logged in to {} as {USER}.", registry.host())), "{screen}");
-    assert!(screen.contains("name@account-id") && !screen.contains("typed-by-hand"), "{screen}");
-    let get = work.run(Program::helper(["get"]).input(registry.host())).success();
-    assert_eq!(get.json()["Secret"], "typed-by-hand");
-}
-
-#[test]
 fn configure_edits_and_status_shows() {
     let work = configured("old.example");
     let configure = |arguments: &[&str]| {
@@ -174,42 +147,6 @@ fn configure_without_hosts_takes_the_known_ones() {
 }
 
 #[test]
-fn doctor_finds_nothing_configured() {
-    let ran = Work::new().run(on_terminal("doctor", "")).exits(1);
-    finds(&ran, "FAILED   no registry is configured", "docker-credential-aliyun login HOST");
-    finds(&ran, "no encrypted file is set up", "--store file");
-    let ran = Work::new().run(doctor("127.0.0.1:1")).exits(1);
-    finds(&ran, "there is no login for 127.0.0.1:1", "REGISTRY_USERNAME");
-    finds(&ran, "Docker does not ask this program", "configure 127.0.0.1:1");
-    finds(&ran, "no connection to 127.0.0.1:1", "check the network");
-}
-
-#[test]
-#[ignore = "needs a registry: run tests/run.sh"]
-fn doctor_finds_a_wrong_password() {
-    let registry = Registry::htpasswd(USER, PASSWORD);
-    let host = registry.host();
-    let work = configured(host);
-    let program = doctor(host)
-        .envs([("REGISTRY_URL", host), ("REGISTRY_USERNAME", USER)])
-        .env("REGISTRY_PASSWORD", "wrong-password");
-    let ran = work.run(program).exits(1).hides("wrong-password");
-    finds(&ran, "it came from REGISTRY_USERNAME and REGISTRY_PASSWORD", "check the user name");
-}
-
-#[test]
-#[ignore = "needs a registry: run tests/run.sh"]
-fn doctor_finds_a_clock_that_is_off_by_an_hour() {
-    let registry = Registry::htpasswd(USER, PASSWORD);
-    let front = Front::before(&registry);
-    let then = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(61);
-    let date = then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    front.on("*", "/**", Rule::pass().header("date", &date));
-    let ran = Work::new().run(doctor(&front.host())).exits(1);
-    finds(&ran, "the clock is 61 minutes ahead of", "set-ntp");
-}
-
-#[test]
 #[ignore = "needs a registry: run tests/run.sh"]
 fn doctor_finds_an_untrusted_certificate_and_trusts_a_named_one() {
     let registry = Registry::builder().htpasswd(USER, PASSWORD).tls().start();
@@ -238,30 +175,6 @@ fn doctor_finds_a_host_without_address_and_a_dead_proxy() {
     let vpc = "registry-vpc.cn-hangzhou.aliyuncs.com";
     let ran = Work::new().run(doctor(vpc).env("HTTPS_PROXY", "")).exits(1);
     finds(&ran, &format!("{vpc} has no address"), "inside the network of region cn-hangzhou");
-}
-
-#[test]
-#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
-fn doctor_and_login_find_a_locked_keyring_and_no_bus() {
-    let (session, work) = (Session::unlocked(), Work::new());
-    let store = json!({ "ServerURL": "127.0.0.1:1", "Username": USER, "Secret": PASSWORD });
-    session.ours(&work, "store", &store.to_string()).success();
-    session.lock_keyring();
-    let ran = work.run(session.join(on_terminal("doctor 127.0.0.1:1", ""))).exits(1);
-    let locked = "no login for 127.0.0.1:1: the Secret Service is locked; unlock the login keyring";
-    assert!(ran.stdout().contains(locked), "{}", ran.text());
-    let ran = work.run(session.join(on_terminal(
-        &format!("login --no-check -u {USER} 127.0.0.1:1"),
-        &format!("{PASSWORD}\n"),
-    )));
-    assert!(ran.stdout().contains("the Secret Service is locked"), "{}", ran.text());
-
-    let nobody = Session::bus_only();
-    let ran = work.run(nobody.join(on_terminal("doctor 127.0.0.1:1", ""))).exits(1);
-    finds(&ran, "no keychain answers in this session", "--store file");
-    let login = on_terminal(&format!("login -u {USER} 127.0.0.1:1"), "");
-    let ran = work.run(nobody.join(login)).exits(1);
-    assert!(ran.stdout().contains("no place to keep a secret"), "{}", ran.text());
 }
 
 #[test]

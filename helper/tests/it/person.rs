@@ -1,5 +1,6 @@
 //! Somebody at a terminal who reads before typing.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,16 +18,23 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    /// Runs our program on a new terminal.
-    pub(crate) fn at_terminal(work: &Work, command: &str) -> Self {
-        let path = std::env::current_exe().unwrap();
-        let ours = path.ancestors().nth(2).unwrap().to_owned();
-        let line = format!("tty; {}/docker-credential-aliyun {command}", ours.display());
+    /// Runs a shell's command line on a new terminal; our program is on its search path.
+    pub(crate) fn at_terminal(work: &Work, line: &str) -> Self {
+        Self::in_surroundings(work, line, &[])
+    }
+
+    /// The same with more variables.
+    pub(crate) fn in_surroundings(work: &Work, line: &str, variables: &[(&str, OsString)]) -> Self {
+        let test = std::env::current_exe().unwrap();
+        let ours = test.ancestors().nth(2).unwrap().to_owned();
+        let theirs = std::env::var_os("PATH").unwrap();
+        let path = [ours].into_iter().chain(std::env::split_paths(&theirs));
         let mut program = Command::new("script")
-            .args(["-qefc", &line, "/dev/null"])
+            .args(["-qefc", &format!("tty; {line}"), "/dev/null"])
             .env_clear()
             .env("HOME", work.home())
-            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("PATH", std::env::join_paths(path).unwrap())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -35,7 +43,7 @@ impl Person {
         let (screen, terminal) = (String::new(), String::new());
         let mut person = Self { program, keyboard, display, screen, terminal };
         person.reads("\n");
-        person.terminal = person.screen.trim().to_owned();
+        person.terminal = person.screen.lines().next().unwrap_or_default().trim().to_owned();
         person
     }
 
@@ -61,8 +69,14 @@ impl Person {
         }
     }
 
+    /// Types a line, and the key that ends it.
     pub(crate) fn types(&mut self, line: &str) {
-        self.keyboard.write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.presses(&format!("{line}\n"));
+    }
+
+    /// Presses keys.
+    pub(crate) fn presses(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
         self.keyboard.flush().unwrap();
     }
 

@@ -1,7 +1,7 @@
 //! A desktop session of one's own: a D-Bus, and GNOME Keyring on it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use smartbuild_test_rig::{Program, Ran, Work};
@@ -114,11 +114,17 @@ impl Session {
         assert!(reply.contains("/collection/login"), "not locked: {reply}");
     }
 
+    /// What tells a program that it is in this session.
+    pub(crate) fn variables(&self) -> [(&'static str, OsString); 2] {
+        [
+            ("DBUS_SESSION_BUS_ADDRESS", self.address.clone().into()),
+            ("XDG_RUNTIME_DIR", self.directory.path().into()),
+        ]
+    }
+
     /// A program in this session.
     pub(crate) fn join(&self, program: Program) -> Program {
-        program
-            .env("DBUS_SESSION_BUS_ADDRESS", &self.address)
-            .env("XDG_RUNTIME_DIR", PathBuf::from(self.directory.path()))
+        self.variables().iter().fold(program, |program, (name, value)| program.env(name, value))
     }
 
     /// Our helper, in this session.

@@ -1,7 +1,7 @@
 //! Machines that lack something: a home, a writable disk, a bus, a locale, everything.
 
 use serde_json::json;
-use smartbuild_test_rig::{Engine, Program, Work, unique};
+use smartbuild_test_rig::{Engine, Program, Ran, Work, unique};
 
 use crate::rig::{NOT_FOUND, PASSWORD, USER};
 use crate::session::Session;
@@ -14,19 +14,83 @@ fn answer(server: &str) -> serde_json::Value {
     json!({ "ServerURL": server, "Username": USER, "Secret": PASSWORD })
 }
 
+/// A machine whose programs run as somebody who may write nowhere in it: root gives up being root,
+/// others the right to write.
+struct ReadOnly {
+    work: Work,
+    is_root: bool,
+}
+
+impl ReadOnly {
+    fn new(work: Work) -> Self {
+        let ours = std::env::current_exe().unwrap();
+        let ours = ours.ancestors().nth(2).unwrap().join("docker-credential-aliyun");
+        work.write("program", std::fs::read(ours).unwrap());
+        let id = work.run(Program::named("id").args(["-u"])).success();
+        let machine = Self { work, is_root: id.stdout().trim() == "0" };
+        machine.chmod("u-w,a+rX", "..").chmod("a+rx", "program")
+    }
+
+    fn chmod(self, mode: &str, path: &str) -> Self {
+        self.work.run(Program::named("chmod").args(["-R", mode, path])).success();
+        self
+    }
+
+    fn program(&self, verb: &str, input: &str) -> Program {
+        let program = self.work.join("program");
+        let program = program.to_str().unwrap();
+        if self.is_root {
+            let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--", program, verb];
+            Program::named("setpriv").args(nobody).input(input)
+        } else {
+            Program::named(program).args([verb]).input(input)
+        }
+    }
+
+    fn run(&self, program: Program) -> Ran {
+        self.work.run(program)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        self.work.run(Program::named("chmod").args(["-R", "u+w", ".."]));
+    }
+}
+
 #[test]
-fn a_read_only_home_is_read() {
+fn a_read_only_home_is_read_and_what_cannot_be_written_is_told() {
     let work = Work::new();
-    let call = |verb: &str, input: &str| {
-        let program = Program::helper([verb]).input(input);
-        work.run(program.env("DOCKER_CREDENTIAL_ALIYUN_KEY", "ab".repeat(32)))
-    };
-    call("store", &request("r.example")).success();
-    let directory = "../home/.local/share/docker-credential-aliyun";
-    work.chmod(format!("{directory}/credentials.json"), 0o400).chmod(directory, 0o500);
+    let key = "ab".repeat(32);
+    let keyed = |program: Program| program.env("DOCKER_CREDENTIAL_ALIYUN_KEY", &key);
+    work.run(keyed(Program::helper(["store"]).input(request("r.example")))).success();
+    let machine = ReadOnly::new(work);
+    let call = |verb: &str, input: &str| machine.run(keyed(machine.program(verb, input)));
     assert_eq!(call("get", "r.example").success().json(), answer("r.example"));
+    assert_eq!(call("get", "s.example").exits(1).stdout(), NOT_FOUND);
     assert_eq!(call("list", "").success().json(), json!({ "r.example": USER }));
-    work.chmod(directory, 0o700);
+    call("store", &request("s.example"))
+        .exits(1)
+        .says(&["the encrypted file", "cannot be written"]);
+    call("erase", "s.example").success();
+    call("erase", "r.example").exits(1).says(&["the encrypted file", "cannot be written"]);
+}
+
+/// What a CI job in a bare container has: variables, and neither home nor locale nor rights.
+#[test]
+fn variables_need_no_home_no_locale_and_no_rights() {
+    let machine = ReadOnly::new(Work::new());
+    let bare = |verb: &str, input: &str| {
+        let program = machine.program(verb, input).env("LC_ALL", "");
+        let program = program.env("REGISTRY_URL", "r.example").env("REGISTRY_USERNAME", USER);
+        machine.run(program.env("REGISTRY_PASSWORD", PASSWORD).without_env("HOME"))
+    };
+    assert_eq!(bare("get", "r.example").success().json(), answer("r.example"));
+    assert_eq!(bare("list", "").success().json(), json!({ "r.example": USER }));
+    // A client hands back what it got; there is nowhere to keep it, and no need.
+    bare("store", &request("r.example")).success();
+    bare("erase", "r.example").success();
+    bare("store", &request("s.example")).exits(1).says(&["no place to keep a secret"]);
 }
 
 #[test]
