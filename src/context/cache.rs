@@ -1,11 +1,14 @@
-//! The stat cache: digests of files that have not changed since they were last read.
+//! The stat cache: digests of files, and names in directories, that have not changed since they were
+//! last read.
 //!
-//! One file a context, in the user's cache directory: a header, fixed-size records sorted by inode,
-//! a checksum. A record is trusted when device, inode, length, mode, modification time and change
-//! time are all what they were. No program can set a change time, so a restored modification time
-//! deceives nobody. A file that changed within the last two seconds before a scan (or "in the
-//! future") is not recorded: it might change again without its times telling (git calls that
-//! racy). Anything odd about the cache file, and it is as if there were none.
+//! One file a context, in the user's cache directory. A record is trusted when device, inode, length,
+//! mode, modification time and change time are all what they were. No program can set a change time,
+//! so a restored modification time deceives nobody. What changed within the last two seconds before
+//! a scan (or "in the future") is not recorded: it might change again without its times telling (git
+//! calls that racy). Anything odd about the cache file, and it is as if there were none.
+//!
+//! The times of a directory tell whether a name was added, removed or replaced in it; what stands
+//! behind the names is looked at in every scan.
 //!
 //! What the file system says counts only where it is local; a file system mounted inside the context
 //! is never cached. A program that writes through a memory mapping may change a file after its times
@@ -26,15 +29,18 @@ use std::{
 use flate2::Crc;
 use sha2::{Digest, Sha256};
 
-use super::directory::Identity;
+use super::{
+    cache_record::{Known, RECORD, Record, inode},
+    directory::{Identity, Names},
+};
 
-/// Ends with the version of the format.
-const MAGIC: &[u8; 16] = b"smartbuild-stat\x01";
-const HEADER: usize = MAGIC.len() + 8 + 8;
-const RECORD: usize = 72;
+/// Ends with the version of the format. What follows: the device, how many records there are, how
+/// many bytes of names; the records, sorted by inode; the names; a checksum.
+const MAGIC: &[u8; 16] = b"smartbuild-stat\x02";
+const HEADER: usize = MAGIC.len() + 8 + 8 + 8;
 const CHECKSUM: usize = 4;
-/// A cache of more files than that (288 MB) is not kept.
-const MOST_RECORDS: usize = 4_000_000;
+/// A larger cache is not kept, in bytes. It is one of about four million files.
+const LARGEST: usize = 384 << 20;
 /// Records of files that a scan did not see are kept, up to that many and as many as it saw.
 const MOST_UNSEEN: usize = 65_536;
 /// No file system counts time in steps longer than that.
@@ -50,14 +56,6 @@ thread_local! {
     static LAST_FOUND: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The digest of a file, with what the file system said when it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) identity: Identity,
-    pub(super) size: u64,
-    pub(super) digest: [u8; 32],
-}
-
 /// The cache of a context as an earlier run left it.
 #[derive(Debug)]
 pub(super) struct Cache {
@@ -65,9 +63,9 @@ pub(super) struct Cache {
     device: u64,
     /// The latest time of a file that may be recorded, in nanoseconds since 1970.
     settled: i64,
-    /// The records, sorted by inode.
+    /// The records, sorted by inode, and the names.
     bytes: Vec<u8>,
-    /// Which of them were found to be true.
+    /// Which records were found to be true.
     seen: Vec<AtomicBool>,
 }
 
@@ -77,8 +75,8 @@ impl Cache {
     pub(super) fn load(directory: &Path, context: &Path, device: u64, now: SystemTime) -> Cache {
         let name = Sha256::digest(context.as_os_str().as_encoded_bytes());
         let path = directory.join(hex::encode(&name[..16]));
-        let bytes = read(&path, device).unwrap_or_default();
-        let seen = (0..bytes.len() / RECORD).map(|_| AtomicBool::new(false)).collect();
+        let (bytes, count) = read(&path, device).unwrap_or_default();
+        let seen = (0..count).map(|_| AtomicBool::new(false)).collect();
         let start = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let settled = start.saturating_sub(GRANULARITY).as_nanos().try_into().unwrap_or(i64::MAX);
         Cache { path, device, settled, bytes, seen }
@@ -91,6 +89,21 @@ impl Cache {
 
     /// The digest of a file that has not changed.
     pub(super) fn digest(&self, identity: &Identity, size: u64) -> Option<[u8; 32]> {
+        match self.find(identity)? {
+            Known::Content { size: known, digest } if known == size => Some(digest),
+            _ => None,
+        }
+    }
+
+    /// The names in a directory that has not changed.
+    pub(super) fn names(&self, identity: &Identity) -> Option<Names<'_>> {
+        match self.find(identity)? {
+            Known::Names(names) => Some(names),
+            Known::Content { .. } => None,
+        }
+    }
+
+    fn find(&self, identity: &Identity) -> Option<Known<'_>> {
         // Files of a directory were mostly created one after the other.
         let next = LAST_FOUND.get() + 1;
         let at = match self.inode(next) {
@@ -99,11 +112,11 @@ impl Cache {
         };
         LAST_FOUND.set(at);
         let record = self.record(at)?;
-        if record.identity != *identity || record.size != size {
+        if record.identity != *identity {
             return None;
         }
         self.seen.get(at)?.store(true, Ordering::Relaxed);
-        Some(record.digest)
+        Some(record.known)
     }
 
     /// Where the record of an inode is, or would be.
@@ -116,7 +129,7 @@ impl Cache {
         Some(low)
     }
 
-    /// Whether a file that was just read may be recorded.
+    /// Whether a file or a directory that was just read may be recorded.
     pub(super) fn accepts(&self, identity: &Identity) -> bool {
         identity.device == self.device
             && identity.modified < self.settled
@@ -125,7 +138,7 @@ impl Cache {
 
     /// Writes the cache anew with what was read in this run. A failure is no matter: the next run
     /// reads the files.
-    pub(super) fn store(&self, mut fresh: Vec<Record>) {
+    pub(super) fn store(&self, mut fresh: Vec<Record<'_>>) {
         fresh.sort_unstable_by_key(|record| record.identity.inode);
         fresh.dedup_by_key(|record| record.identity.inode);
         let seen = self.seen.iter().filter(|seen| seen.load(Ordering::Relaxed)).count();
@@ -134,17 +147,13 @@ impl Cache {
         let _ = self.write(&fresh, keep_unseen);
     }
 
-    fn write(&self, fresh: &[Record], keep_unseen: bool) -> io::Result<()> {
-        let fresh_inode = |record: &Record| record.identity.inode;
-        let kept: Vec<usize> = (0..self.seen.len())
-            .filter(|at| keep_unseen || self.seen[*at].load(Ordering::Relaxed))
-            .filter(|at| {
-                let inode = self.inode(*at);
-                inode.is_some_and(|inode| fresh.binary_search_by_key(&inode, fresh_inode).is_err())
-            })
-            .collect();
-        let count = kept.len() + fresh.len();
-        if count > MOST_RECORDS {
+    fn write(&self, fresh: &[Record<'_>], keep_unseen: bool) -> io::Result<()> {
+        let (mut count, mut names) = (0, 0);
+        for record in self.merged(fresh, keep_unseen) {
+            count += 1;
+            names += record.names().len();
+        }
+        if HEADER + count * RECORD + names + CHECKSUM > LARGEST {
             return Ok(());
         }
         let directory = self.path.parent().unwrap_or(Path::new("."));
@@ -152,18 +161,14 @@ impl Cache {
         sweep(directory);
         let file = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(directory)?;
         let mut out = Checked { inner: BufWriter::new(file), crc: Crc::new() };
-        out.write_all(MAGIC)?;
-        out.write_all(&self.device.to_le_bytes())?;
-        out.write_all(&(count as u64).to_le_bytes())?;
-        let mut kept = kept.into_iter().filter_map(|at| self.record(at)).peekable();
-        for record in fresh {
-            while let Some(old) = kept.next_if(|old| old.identity.inode < fresh_inode(record)) {
-                out.write_all(&old.to_bytes())?;
-            }
-            out.write_all(&record.to_bytes())?;
+        out.write_all(&header(self.device, count, names))?;
+        let mut start = 0;
+        for record in self.merged(fresh, keep_unseen) {
+            out.write_all(&record.to_bytes(start))?;
+            start += record.names().len() as u64;
         }
-        for old in kept {
-            out.write_all(&old.to_bytes())?;
+        for record in self.merged(fresh, keep_unseen) {
+            out.write_all(record.names())?;
         }
         let sum = out.crc.sum();
         out.inner.write_all(&sum.to_le_bytes())?;
@@ -172,62 +177,59 @@ impl Cache {
         Ok(())
     }
 
+    /// The fresh records, and the old ones that are kept, sorted by inode.
+    fn merged<'a>(
+        &'a self,
+        fresh: &'a [Record<'_>],
+        keep_unseen: bool,
+    ) -> impl Iterator<Item = Record<'a>> {
+        let mut old = (0..self.seen.len())
+            .filter(move |at| keep_unseen || self.seen[*at].load(Ordering::Relaxed))
+            .filter_map(|at| self.record(at))
+            .peekable();
+        let mut fresh = fresh.iter().map(Record::borrowed).peekable();
+        std::iter::from_fn(move || {
+            let Some(next) = fresh.peek() else { return old.next() };
+            let inode = next.identity.inode;
+            if let Some(before) = old.next_if(|old| old.identity.inode < inode) {
+                return Some(before);
+            }
+            // A fresh record takes the place of an old one.
+            let _ = old.next_if(|old| old.identity.inode == inode);
+            fresh.next()
+        })
+    }
+
     fn inode(&self, at: usize) -> Option<u64> {
-        Some(u64::from_le_bytes(*self.bytes.get(at * RECORD..)?.first_chunk()?))
+        if at < self.seen.len() { inode(self.bytes.get(at * RECORD..)?) } else { None }
     }
 
-    fn record(&self, at: usize) -> Option<Record> {
-        let bytes = self.bytes.get(at * RECORD..)?.first_chunk::<RECORD>()?;
-        Some(Record::from_bytes(bytes, self.device))
-    }
-}
-
-impl Record {
-    fn to_bytes(self) -> [u8; RECORD] {
-        let mut bytes = [0; RECORD];
-        bytes[..8].copy_from_slice(&self.identity.inode.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.size.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.identity.modified.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.identity.changed.to_le_bytes());
-        bytes[32..36].copy_from_slice(&self.identity.mode.to_le_bytes());
-        bytes[40..].copy_from_slice(&self.digest);
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; RECORD], device: u64) -> Record {
-        let at = |start: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[start..start + 8]);
-            word
-        };
-        let mut digest = [0; 32];
-        digest.copy_from_slice(&bytes[40..]);
-        Record {
-            identity: Identity {
-                device,
-                inode: u64::from_le_bytes(at(0)),
-                modified: i64::from_le_bytes(at(16)),
-                changed: i64::from_le_bytes(at(24)),
-                mode: u64::from_le_bytes(at(32)) as u32,
-            },
-            size: u64::from_le_bytes(at(8)),
-            digest,
-        }
+    fn record(&self, at: usize) -> Option<Record<'_>> {
+        let (records, names) = self.bytes.split_at_checked(self.seen.len() * RECORD)?;
+        let bytes = records.get(at * RECORD..)?.first_chunk::<RECORD>()?;
+        Record::from_bytes(bytes, self.device, names)
     }
 }
 
-/// The records of a cache file, if everything about it is right.
-fn read(path: &Path, device: u64) -> Option<Vec<u8>> {
+fn header(device: u64, records: usize, names: usize) -> Vec<u8> {
+    let numbers = [device, records as u64, names as u64].map(u64::to_le_bytes);
+    [&MAGIC[..], numbers.as_flattened()].concat()
+}
+
+/// The records and names of a cache file, and how many records there are, if everything about it is
+/// right.
+fn read(path: &Path, device: u64) -> Option<(Vec<u8>, usize)> {
     let mut file = File::open(path).ok()?;
     let length = usize::try_from(file.metadata().ok()?.len()).ok()?;
-    let count = length.checked_sub(HEADER + CHECKSUM)? / RECORD;
-    if count > MOST_RECORDS || length != HEADER + count * RECORD + CHECKSUM {
+    let body = length.checked_sub(HEADER + CHECKSUM)?;
+    if length > LARGEST {
         return None;
     }
-    let mut header = [0; HEADER];
-    file.read_exact(&mut header).ok()?;
-    let expected = [&MAGIC[..], &device.to_le_bytes(), &(count as u64).to_le_bytes()].concat();
-    if header[..] != expected {
+    let mut head = [0; HEADER];
+    file.read_exact(&mut head).ok()?;
+    let count = usize::try_from(u64::from_le_bytes(*head[24..].first_chunk()?)).ok()?;
+    let names = body.checked_sub(count.checked_mul(RECORD)?)?;
+    if head[..] != header(device, count, names) {
         return None;
     }
     let mut bytes = Vec::with_capacity(length - HEADER);
@@ -237,11 +239,11 @@ fn read(path: &Path, device: u64) -> Option<Vec<u8>> {
     if bytes.len() != length - HEADER {
         return None;
     }
-    bytes.truncate(count * RECORD);
+    bytes.truncate(body);
     let mut crc = Crc::new();
-    crc.update(&header);
+    crc.update(&head);
     crc.update(&bytes);
-    (crc.sum() == checksum).then_some(bytes)
+    (crc.sum() == checksum).then_some((bytes, count))
 }
 
 /// Creates a directory that only its owner can read.

@@ -10,7 +10,11 @@ use std::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{directory::Identity, *};
+use super::{
+    cache_record::Record,
+    directory::{Identity, Names},
+    *,
+};
 
 /// Large enough that a cache of it is worth keeping.
 const SIZE: usize = 2_000_000;
@@ -150,7 +154,7 @@ fn a_cache_of_another_file_system_is_none() {
     let caches = TempDir::new().unwrap();
     let load = |device| Cache::load(caches.path(), Path::new("/context"), device, later());
     let identity = Identity { device: 1, inode: 7, mode: 0o100_644, modified: 1, changed: 1 };
-    let record = cache::Record { identity, size: 3, digest: [9; 32] };
+    let record = Record { identity, known: Known::Content { size: 3, digest: [9; 32] } };
     load(1).store(vec![record]);
     assert_eq!(load(1).digest(&identity, 3), Some([9; 32]));
     assert!(load(2).is_empty());
@@ -173,7 +177,7 @@ fn records_are_kept_from_scan_to_scan_and_replaced() {
     let identity = |inode, changed| Identity { device: 1, inode, mode: 0, modified: 0, changed };
     let record = |inode, changed| {
         let digest = [inode as u8 + changed as u8; 32];
-        cache::Record { identity: identity(inode, changed), size: 0, digest }
+        Record { identity: identity(inode, changed), known: Known::Content { size: 0, digest } }
     };
     load().store(vec![record(5, 0), record(1, 0), record(3, 0)]);
     load().store(vec![record(4, 0), record(3, 100), record(9, 0)]);
@@ -228,6 +232,66 @@ fn runs_at_the_same_time_do_not_disturb_each_other() {
     assert!(case.cached() > 0);
 }
 
+/// Names that come, go and change what they stand for, one after the other: `scan_at` holds every scan
+/// against one without a cache.
+#[test]
+fn a_name_that_comes_or_goes_is_seen() {
+    let case = Case::new();
+    let path = |name: &str| case.root.path().join(name);
+    for directory in ["kept", "kept/inner", "moved"] {
+        fs::create_dir(path(directory)).unwrap();
+    }
+    for number in 0..300 {
+        fs::write(path(&format!("kept/{number}")), [number as u8; 9]).unwrap();
+    }
+    case.cached();
+    assert_eq!(case.cached(), 301);
+    let write = |name: &str, text: &str| fs::write(path(name), text).unwrap();
+    let steps: [&dyn Fn(); 9] = [
+        &|| write("kept/new", "1"),
+        &|| write("kept/inner/deep", "2"),
+        &|| fs::remove_file(path("kept/7")).unwrap(),
+        &|| fs::rename(path("kept/8"), path("kept/eight")).unwrap(),
+        &|| fs::rename(path("kept/9"), path("kept/10")).unwrap(),
+        &|| {
+            fs::remove_file(path("kept/11")).unwrap();
+            fs::create_dir(path("kept/11")).unwrap();
+        },
+        &|| {
+            fs::remove_file(path("kept/12")).unwrap();
+            std::os::unix::fs::symlink("13", path("kept/12")).unwrap();
+        },
+        &|| {
+            fs::rename(path("kept"), path("moved/kept")).unwrap();
+            fs::create_dir(path("kept")).unwrap();
+        },
+        &|| fs::remove_dir_all(path("moved")).unwrap(),
+    ];
+    for step in steps {
+        step();
+        // At once, and when the caches may hold what was found.
+        case.scan_at(SystemTime::now());
+        case.cached();
+        case.cached();
+    }
+}
+
+/// A name that is added and whose directory is given its old modification time back.
+#[test]
+fn a_directory_with_its_old_time_deceives_nobody() {
+    let case = Case::new();
+    let directory = case.root.path().join("directory");
+    fs::create_dir(&directory).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let age = || File::open(&directory).unwrap().set_modified(old).unwrap();
+    age();
+    let before = case.scan_at(later()).len();
+    case.cached();
+    fs::write(directory.join("new"), "1").unwrap();
+    age();
+    assert_eq!(case.scan_at(later()).len(), before + 1);
+}
+
 #[test]
 fn no_cache_is_kept_of_what_is_read_in_no_time() {
     let case = Case::new();
@@ -244,12 +308,15 @@ proptest! {
     fn a_damaged_cache_is_none(at in any::<prop::sample::Index>(), bit in 0..8u8, cut: bool) {
         let caches = TempDir::new().unwrap();
         let load = || Cache::load(caches.path(), Path::new("/context"), 1, later());
-        let records = (1..5).map(|inode| cache::Record {
+        let records = (1..5).map(|inode| Record {
             identity: Identity { device: 1, inode, mode: 0, modified: 0, changed: 0 },
-            size: 0,
-            digest: [inode as u8; 32],
+            known: Known::Content { size: 0, digest: [inode as u8; 32] },
         });
-        load().store(records.collect());
+        let names = Record {
+            identity: Identity { device: 1, inode: 9, mode: 0, modified: 0, changed: 0 },
+            known: Known::Names(Names::from_bytes(b"\x01\x01\x00a\x02\x02\x00bc").unwrap()),
+        };
+        load().store(records.chain([names]).collect());
         prop_assert!(!load().is_empty());
         let path = fs::read_dir(caches.path()).unwrap().next().unwrap().unwrap().path();
         let mut bytes = fs::read(&path).unwrap();

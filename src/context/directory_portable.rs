@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FileKind, Metadata, Names};
+use super::{FileKind, Metadata, Names, Unsorted};
 
 /// The root of a context.
 #[derive(Debug)]
@@ -47,14 +47,18 @@ impl Root {
 }
 
 impl Directory {
-    pub(in super::super) fn names(&self) -> io::Result<Names> {
-        let mut names = Names::default();
+    pub(in super::super) fn names(&self) -> io::Result<Names<'static>> {
+        let mut names = Unsorted::default();
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
             names.push(&file_name(&entry.file_name()), entry.file_type().ok().map(kind));
         }
-        names.sort();
-        Ok(names)
+        Ok(names.sorted())
+    }
+
+    /// What the file system says of the directory itself.
+    pub(in super::super) fn own_metadata(&self) -> io::Result<Metadata> {
+        fs::metadata(&self.0).map(|found| metadata(&found))
     }
 
     pub(in super::super) fn metadata(&self, name: &[u8]) -> io::Result<Metadata> {

@@ -13,7 +13,7 @@ use std::{
 use rustix::fs::RawDir;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 
-use super::{FileKind, Identity, Metadata, Names};
+use super::{FileKind, Identity, Metadata, Names, Unsorted};
 
 /// The root of a context, open.
 #[derive(Debug)]
@@ -82,15 +82,14 @@ impl Root {
 }
 
 impl Directory {
-    pub(in super::super) fn names(&self) -> io::Result<Names> {
-        let mut names = Names::default();
+    pub(in super::super) fn names(&self) -> io::Result<Names<'static>> {
+        let mut names = Unsorted::default();
         self.each_name(|name, file_type| {
             if name != b"." && name != b".." {
                 names.push(name, kind(file_type));
             }
         })?;
-        names.sort();
-        Ok(names)
+        Ok(names.sorted())
     }
 
     #[cfg(target_os = "linux")]
@@ -111,6 +110,11 @@ impl Directory {
             each(entry.file_name().to_bytes(), entry.file_type());
         }
         Ok(())
+    }
+
+    /// What the file system says of the directory itself.
+    pub(in super::super) fn own_metadata(&self) -> io::Result<Metadata> {
+        Ok(metadata(&fstat(&self.0)?))
     }
 
     pub(in super::super) fn metadata(&self, name: &[u8]) -> io::Result<Metadata> {

@@ -45,10 +45,13 @@ use std::{
 use thiserror::Error;
 
 mod cache;
+mod cache_record;
 mod content;
 mod directory;
+mod filter;
 mod glob;
 mod ignore;
+mod listing;
 mod patterns;
 mod regexp;
 mod select;
@@ -57,6 +60,7 @@ mod tree;
 mod walk;
 
 use cache::Cache;
+use cache_record::{Known, Record};
 pub use content::{Change, Changed, Verified, open_verified};
 use directory::Root;
 pub use ignore::{Ignore, IgnoreError};
@@ -184,7 +188,7 @@ fn scan_at(
     };
     let Found { mut tree, fresh } = walk::walk(&walk, &selection)?;
     if let Some(cache) = cache
-        && is_worth_storing(&tree.statistics, fresh.len())
+        && is_worth_storing(&tree.statistics, &fresh)
     {
         cache.store(fresh);
     }
@@ -194,11 +198,16 @@ fn scan_at(
 }
 
 /// Whether the next run saves more by a new stat cache than this one spends on writing it.
-fn is_worth_storing(statistics: &Statistics, fresh: usize) -> bool {
-    // In microseconds: reading a file, a record to be written, opening and moving the cache file.
-    let saved = fresh as u64 * 5 + statistics.bytes / 1_500;
+fn is_worth_storing(statistics: &Statistics, fresh: &[Record<'_>]) -> bool {
+    // In microseconds: reading a file or a directory, a record to be written, opening and moving the
+    // cache file.
+    let saved = |record: &Record<'_>| match &record.known {
+        Known::Content { size, .. } => 5 + size / 1_500,
+        Known::Names(names) => 2 + names.len() as u64 / 4,
+    };
+    let saved: u64 = fresh.iter().map(saved).sum();
     let spent = 200 + (statistics.cached + statistics.hashed) / 10;
-    fresh > 0 && saved > 500 && saved * 4 > spent
+    saved > 500 && saved * 4 > spent
 }
 
 #[cfg(test)]

@@ -144,9 +144,10 @@ impl Matcher {
         match self {
             Matcher::Exact(own) => path == own,
             Matcher::Prefix(prefix) => path.starts_with(prefix),
-            // `**/x` matches `x` too.
             Matcher::Suffix(suffix) => {
-                path.ends_with(suffix) || suffix.strip_prefix(b"/").is_some_and(|name| path == name)
+                // Most paths end otherwise, which one byte tells. `**/x` matches `x` too.
+                suffix.last().is_none_or(|last| path.last() == Some(last))
+                    && (path.ends_with(suffix) || suffix.strip_prefix(b"/") == Some(path))
             }
             Matcher::Regexp(regexp) => regexp.matches(path),
         }

@@ -19,13 +19,16 @@ use rayon::{ThreadPool, ThreadPoolBuilder, iter::ParallelIterator, slice::Parall
 
 use super::{
     Error,
-    cache::{Cache, Record},
+    cache::Cache,
+    cache_record::{Known, Record},
     content,
-    directory::{Directory, FileKind, Metadata, Names, Root},
+    directory::{Directory, FileKind, Metadata, Names, Root, Unsorted},
+    filter::Active,
     ignore::Ignore,
+    listing::{Item, ItemKind, Listing, assemble},
     patterns::Matched,
-    select::{Filter, Node, is_gone, unreadable},
-    tree::{Kind, Mode, Statistics, Tree, Warning},
+    select::{Node, is_gone, unreadable},
+    tree::{Mode, Statistics, Tree, Warning},
 };
 
 /// How much work (about microseconds) is done before threads are worth their start.
@@ -50,7 +53,7 @@ pub(super) struct Walk<'a> {
 pub(super) struct Found {
     pub(super) tree: Tree,
     /// What may be put into the stat cache.
-    pub(super) fresh: Vec<Record>,
+    pub(super) fresh: Vec<Record<'static>>,
 }
 
 /// A directory to visit.
@@ -69,63 +72,12 @@ struct Task<'a> {
     node: Option<&'a Node>,
 }
 
-/// A filter on its way down.
-#[derive(Clone)]
-struct Active<'a> {
-    filter: &'a Filter,
-    /// How many bytes of a path come before the part that the filter sees.
-    base: usize,
-    include: Option<Matched>,
-    exclude: Option<Matched>,
-}
-
-/// What was found in a directory.
-struct Listing {
-    path: Vec<u8>,
-    names: Vec<u8>,
-    items: Vec<Item>,
-}
-
-struct Item {
-    start: u32,
-    length: u32,
-    mode: Mode,
-    kind: ItemKind,
-}
-
-enum ItemKind {
-    /// A file that is still to be read.
-    Unread,
-    File {
-        size: u64,
-        digest: [u8; 32],
-    },
-    Symlink {
-        target: Box<[u8]>,
-    },
-    Directory {
-        /// Its own listing, if it is visited.
-        listing: Option<u32>,
-        /// Whether it is there even if nothing in it is.
-        taken: bool,
-    },
-    /// It vanished.
-    Gone,
-}
-
-impl Listing {
-    fn name(&self, item: &Item) -> &[u8] {
-        let start = item.start as usize;
-        self.names.get(start..start + item.length as usize).unwrap_or_default()
-    }
-}
-
 /// What the threads of a walk share.
 struct Shared<'a> {
     walk: &'a Walk<'a>,
     listings: Mutex<Vec<(u32, Listing)>>,
     next_id: AtomicUsize,
-    fresh: Mutex<Vec<Record>>,
+    fresh: Mutex<Vec<Record<'static>>>,
     warnings: Mutex<Vec<Warning>>,
     error: Mutex<Option<Error>>,
     failed: AtomicBool,
@@ -261,16 +213,31 @@ impl<'a> Shared<'a> {
     }
 
     /// The names that may matter.
-    fn names(&self, task: &Task<'a>, directory: &Directory) -> Result<Names, Error> {
+    fn names(&self, task: &Task<'a>, directory: &Directory) -> Result<Names<'a>, Error> {
         if task.everything || !task.filters.is_empty() {
-            return match directory.names() {
+            return match self.all_names(directory) {
                 Err(error) if may_be_skipped(task, &error) => Ok(Names::default()),
                 names => names.map_err(|error| unreadable(&task.path, error)),
             };
         }
-        let mut names = Names::default();
+        let mut names = Unsorted::default();
         for name in task.node.into_iter().flat_map(|node| node.children.keys()) {
             names.push(name, None);
+        }
+        Ok(names.sorted())
+    }
+
+    /// All names in a directory, from the stat cache if it has not changed.
+    fn all_names(&self, directory: &Directory) -> io::Result<Names<'a>> {
+        let Some(cache) = self.walk.cache else { return directory.names() };
+        let identity = directory.own_metadata()?.identity;
+        if let Some(names) = identity.and_then(|identity| cache.names(&identity)) {
+            return Ok(names);
+        }
+        let names = directory.names()?;
+        if let Some(identity) = identity.filter(|identity| cache.accepts(identity)) {
+            let known = Known::Names(names.clone());
+            lock(&self.fresh).push(Record { identity, known });
         }
         Ok(names)
     }
@@ -456,7 +423,8 @@ impl<'a> Shared<'a> {
             && size == metadata.size
             && cache.accepts(&identity)
         {
-            lock(&self.fresh).push(Record { identity, size, digest });
+            let known = Known::Content { size, digest };
+            lock(&self.fresh).push(Record { identity, known });
         }
         Ok((metadata, size, digest))
     }
@@ -470,118 +438,6 @@ fn file_name(path: &[u8]) -> &[u8] {
 /// An ignored directory need not be readable.
 fn may_be_skipped(task: &Task<'_>, error: &io::Error) -> bool {
     task.ignored && error.kind() == io::ErrorKind::PermissionDenied
-}
-
-impl Listing {
-    fn push(&mut self, name: &[u8], mode: Mode, kind: ItemKind) {
-        let (start, length) = (self.names.len() as u32, name.len() as u32);
-        self.names.extend_from_slice(name);
-        self.items.push(Item { start, length, mode, kind });
-    }
-}
-
-impl<'a> Active<'a> {
-    fn new(filter: &'a Filter, base: usize) -> Active<'a> {
-        Active { filter, base, include: None, exclude: None }
-    }
-
-    /// Whether a file is let through.
-    fn takes(&self, path: &[u8]) -> bool {
-        let path = path.get(self.base..).unwrap_or_default();
-        let included = match &self.filter.include {
-            Some(include) => include.matches(path, self.include.as_ref()),
-            None => true,
-        };
-        included && !self.filter.exclude.matches(path, self.exclude.as_ref())
-    }
-
-    /// Whether a directory is let through, and the filter for what is below it, if anything there
-    /// can be.
-    fn enter(&self, path: &[u8]) -> (bool, Option<Active<'a>>) {
-        let path = path.get(self.base..).unwrap_or_default();
-        let Filter { include, exclude } = self.filter;
-        let (excluded, own_exclude) = exclude.step(path, self.exclude.as_ref());
-        if excluded && !exclude.has_exception_below(path) {
-            return (false, None);
-        }
-        let mut own_include = None;
-        let mut included = true;
-        if let Some(include) = include {
-            let (matched, own) = include.step(path, self.include.as_ref());
-            if !matched && !include.has_match_below(path) {
-                return (false, None);
-            }
-            (included, own_include) = (matched, Some(own));
-        }
-        let below = Active { include: own_include, exclude: Some(own_exclude), ..self.clone() };
-        (included && !excluded, Some(below))
-    }
-}
-
-/// Puts the listings together in walk order, and counts the files. A directory that is only there
-/// for what is in it stays only if something is.
-fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> (Tree, u64) {
-    let mut by_id: Vec<Option<Listing>> = std::iter::repeat_with(|| None).take(count).collect();
-    for (id, listing) in listings {
-        if let Some(slot) = by_id.get_mut(id as usize) {
-            *slot = Some(listing);
-        }
-    }
-    // A directory has a higher number than the one it is in.
-    let mut alive = vec![false; count];
-    let (mut entries, mut bytes) = (0, 0);
-    for id in (0..count).rev() {
-        let Some(listing) = &by_id[id] else { continue };
-        for item in listing.items.iter().filter(|item| item.is_alive(&alive)) {
-            entries += 1;
-            bytes += listing.path.len() + 1 + item.length as usize;
-            if let ItemKind::Symlink { target } = &item.kind {
-                bytes += target.len();
-            }
-        }
-        alive[id] = listing.items.iter().any(|item| item.is_alive(&alive));
-    }
-
-    let mut files = 0;
-    let mut tree = Tree::with_capacity(entries, bytes);
-    let mut open: Vec<(Listing, usize)> =
-        by_id[0].take().map(|root| (root, 0)).into_iter().collect();
-    while let Some((listing, next)) = open.last_mut() {
-        let Some(item) = listing.items.get(*next) else {
-            open.pop();
-            continue;
-        };
-        *next += 1;
-        if !item.is_alive(&alive) {
-            continue;
-        }
-        let (kind, inner) = match &item.kind {
-            ItemKind::File { size, digest } => {
-                files += 1;
-                (Kind::File { size: *size, digest: *digest }, None)
-            }
-            ItemKind::Symlink { target } => (Kind::Symlink { target }, None),
-            ItemKind::Directory { listing, .. } => (Kind::Directory, *listing),
-            ItemKind::Unread | ItemKind::Gone => continue,
-        };
-        tree.push(&listing.path, listing.name(item), item.mode, kind);
-        if let Some(inner) = inner.and_then(|id| by_id.get_mut(id as usize)?.take()) {
-            open.push((inner, 0));
-        }
-    }
-    (tree, files)
-}
-
-impl Item {
-    fn is_alive(&self, alive: &[bool]) -> bool {
-        match &self.kind {
-            ItemKind::File { .. } | ItemKind::Symlink { .. } => true,
-            ItemKind::Directory { listing, taken } => {
-                *taken || listing.is_some_and(|id| alive.get(id as usize) == Some(&true))
-            }
-            ItemKind::Unread | ItemKind::Gone => false,
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
