@@ -78,6 +78,16 @@ pub struct BuildOptions {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
 
+    /// Push stages as images of their own and start from them; all that run something, or these
+    #[arg(
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        num_args = 0..,
+        require_equals = true
+    )]
+    pub cache_stages: Option<Vec<String>>,
+
     /// Limit of the processes of RUN steps, such as nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,

@@ -16,10 +16,7 @@ impl Dockerfile {
         let target = super::stages::target(self, request)
             .map_err(|fault| Error::locate(&self.text, fault))?;
         // What comes after the target's stage cannot be part of the target.
-        let end = self.stages.get(target + 1).map_or(self.text.len(), |stage| {
-            let line = self.text[..stage.at].iter().rposition(|byte| *byte == b'\n');
-            line.map_or(stage.at, |newline| newline + 1)
-        });
+        let end = self.stage_start(target + 1);
         let (stage, rest) = self.text.split_at(end);
         let mut escape = [0; 4];
         if stage.trim_ascii_end().ends_with(self.escape.encode_utf8(&mut escape).as_bytes()) {

@@ -42,6 +42,7 @@ mod mark;
 mod mount;
 mod paths;
 mod pin;
+mod reuse;
 mod slice;
 mod split;
 mod stages;

@@ -11,6 +11,7 @@ use super::{
     Error, Part, Prepared, Whole, World, prepare_all,
     publish::{self, Sought},
     records, remotes, serve, several,
+    stages::{self, Stage},
 };
 use crate::{
     engine::{Engine, LocalImage, Progress},
@@ -132,6 +133,10 @@ pub(super) struct Run<'a> {
     started: Instant,
     /// The names whose image it is compared with, to say what changed.
     since: &'a [Reference],
+    /// Images that stand for stages, by the names of these.
+    reused: Vec<(String, Reference)>,
+    /// Whether it is a stage of a build that says itself why.
+    is_stage: bool,
 }
 
 impl<'a> Run<'a> {
@@ -144,7 +149,17 @@ impl<'a> Run<'a> {
     ) -> Self {
         let not_skippable = prepared.not_skippable.clone();
         let wish = Wish { forced: request.no_cache, not_skippable };
-        Self { request, world, prepared, wish, progress, started: Instant::now(), since }
+        Self {
+            request,
+            world,
+            prepared,
+            wish,
+            progress,
+            started: Instant::now(),
+            since,
+            reused: Vec::new(),
+            is_stage: false,
+        }
     }
 
     /// What stands under the key's tag if it is the image.
@@ -174,13 +189,15 @@ impl<'a> Run<'a> {
                 Ok(self.report(outcome, Some(manifest.digest), id, tags, None))
             }
             Plan::Build(why) => {
-                announce(&why, self.request, self.world)?;
+                if !self.is_stage || why.is_unexpected() {
+                    announce(&why, self.request, self.world)?;
+                }
                 if why == Why::Missing
                     && let Some(changes) = self.changes().await
                 {
                     self.world.reporter.say(&changes);
                 }
-                let (outcome, image) = self.image(&why).await?;
+                let (outcome, image, stages) = self.image(&why).await?;
                 let (manifest, tags) = match self.published_meanwhile(&why, &home).await? {
                     Some(manifest) => {
                         let names = &self.request.tags;
@@ -193,6 +210,7 @@ impl<'a> Run<'a> {
                         (manifest, tags)
                     }
                 };
+                self.publish_stages(stages).await;
                 Ok(self.report(
                     outcome,
                     Some(manifest.digest),
@@ -219,7 +237,7 @@ impl<'a> Run<'a> {
             announce(why, self.request, self.world)?;
         }
         let why = why.unwrap_or(Why::Missing);
-        let (outcome, image) = self.image(&why).await?;
+        let (outcome, image, _) = self.image(&why).await?;
         let tags = self.names(TagChange::Local);
         let why = (outcome == Outcome::Built).then_some(why);
         Ok(self.report(outcome, None, Some(image.id.digest().clone()), tags, why))
@@ -289,8 +307,9 @@ impl<'a> Run<'a> {
         None
     }
 
-    /// The image in the engine's store with all its names, found there or built.
-    async fn image(&self, why: &Why) -> Result<(Outcome, LocalImage), Error> {
+    /// The image in the engine's store with all its names, found there or built; then also the
+    /// stages that have keys of their own.
+    async fn image(&self, why: &Why) -> Result<(Outcome, LocalImage, Vec<Stage>), Error> {
         let engine = self.engine().await?;
         let there = match why {
             Why::Forced | Why::NotSkippable(_) => None,
@@ -300,16 +319,46 @@ impl<'a> Run<'a> {
             for name in &self.request.tags {
                 engine.tag(&image.id, name).await?;
             }
-            return Ok((Outcome::Local, image));
+            return Ok((Outcome::Local, image, Vec::new()));
         }
-        let id = engine
-            .build(&serve::build_request(self.request, &self.prepared, self.world), self.progress)
-            .await?;
+        let stages = self.stages().await?;
+        let mut reused = self.reused.clone();
+        for (name, image) in stages::images(&stages) {
+            self.world.reporter.say(&format!("stage {name}: {} is there", image.familiar()));
+            reused.push((name, image));
+        }
+        let mut build = serve::build_request(self.request, &self.prepared, self.world);
+        stages::reuse(&mut build, &reused).map_err(Error::Dockerfile)?;
+        let id = engine.build(&build, self.progress).await?;
         self.still_the_same().await?;
         let image = engine.inspect(&id.to_string()).await?;
         let image =
             image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
-        Ok((Outcome::Built, image))
+        Ok((Outcome::Built, image, stages))
+    }
+
+    /// The stages that have keys of their own (`--cache-stages`).
+    async fn stages(&self) -> Result<Vec<Stage>, Error> {
+        match key_home(self.request).filter(|home| !self.request.offline && is_ours(home)) {
+            Some(home) => stages::look(self.request, self.world, &self.prepared, &home).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Pushes the stages that were built, under their keys: the engine has all their steps now. That
+    /// the image is there does not depend on it.
+    async fn publish_stages(&self, stages: Vec<Stage>) {
+        let reused = stages::images(&stages);
+        for stage in stages.into_iter().filter(|stage| stage.image.is_none()) {
+            let Stage { request, prepared, .. } = stage;
+            let run = Run::new(&request, self.world, prepared, self.progress, &[]);
+            let run = Run { reused: reused.clone(), is_stage: true, ..run };
+            let name = request.target.as_deref().unwrap_or_default();
+            self.world.reporter.say(&format!("storing the stage {name}"));
+            if let Err(error) = Box::pin(run.in_registry()).await {
+                self.world.reporter.warn(&format!("the stage {name} was not published: {error}"));
+            }
+        }
     }
 
     /// Fails when something that cannot be pinned is not what is in the key any more.

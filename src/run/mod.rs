@@ -16,6 +16,7 @@ mod records;
 mod remotes;
 mod serve;
 mod several;
+mod stages;
 mod world;
 
 use std::{io, path::PathBuf};

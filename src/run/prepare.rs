@@ -43,6 +43,8 @@ pub struct Prepared {
     pub local_images: Vec<inputs::Image>,
     /// What the build fetches from elsewhere.
     pub remotes: Vec<dockerfile::Remote>,
+    /// The stages for which images of their own could stand.
+    pub reusable: Vec<String>,
 }
 
 /// Finds out what the image of `request` depends on.
@@ -107,6 +109,12 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
             .pin(pins.iter().map(|(image, digest)| (*image, digest.as_str())), frontend_pin)?,
         Parsed::Unknown(_) => text,
     };
+    let reusable = match &parsed {
+        Parsed::Known(dockerfile) if request.cache_stages.is_some() => {
+            dockerfile.reusable(&asked, &slice).map_err(|e| named(e, request))?
+        }
+        _ => Vec::new(),
+    };
     let registries = found.registries();
     let unpinned = found.unpinned(&slice.images);
     let images = found.into_inputs();
@@ -147,6 +155,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         registries,
         local_images,
         remotes: slice.remotes,
+        reusable,
     })
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Settings {
     pub(super) add_host: Vec<String>,
     pub(super) base_policy: Option<BasePolicy>,
     pub(super) refresh: Option<String>,
+    pub(super) cache_stages: Option<bool>,
     pub(super) strict_modes: Option<bool>,
     pub(super) strict: Option<bool>,
     pub(super) keys_in: Option<String>,

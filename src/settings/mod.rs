@@ -57,6 +57,8 @@ pub struct Request {
     pub cache_to: Vec<String>,
     /// Stages to build without the engine's layer cache.
     pub no_cache_filter: Vec<String>,
+    /// The stages that get images of their own, where any do; all that can when none is named.
+    pub cache_stages: Option<Vec<String>>,
     /// Limits of the processes of `RUN`.
     pub ulimits: Vec<Ulimit>,
     /// Secrets that `RUN --mount=type=secret` may read.
@@ -249,6 +251,11 @@ impl Request {
             cache_from: options.cache_from.clone(),
             cache_to: options.cache_to.clone(),
             no_cache_filter: options.no_cache_filter.clone(),
+            cache_stages: match (&options.cache_stages, settings.cache_stages) {
+                (Some(stages), _) => Some(stages.iter().map(|name| name.to_lowercase()).collect()),
+                (None, Some(true)) => Some(Vec::new()),
+                (None, _) => None,
+            },
             ulimits: pairs::ulimits(&options.ulimit)?,
             secrets: pairs::secrets(&options.secret)?,
             ssh: pairs::ssh(&options.ssh, environment)?,

@@ -10,4 +10,5 @@ mod publishing;
 mod registry;
 mod selection;
 mod soundness;
+mod stages;
 mod terminal;

@@ -104,7 +104,8 @@ impl Trace {
 
     fn transfer(&mut self, status: VertexStatus, progress: &dyn Progress) {
         let (step, _, _) = self.step(&status.vertex);
-        let what = if status.name.is_empty() { status.id } else { status.name };
+        // The identifier says more where it goes on from the name: `transferring context:`.
+        let what = if status.id.starts_with(&status.name) { status.id } else { status.name };
         let amount = Amount::new(status.current, status.total);
         let done = status.completed.is_some();
         progress.event(Event::Transfer { step, what, amount, done });
