@@ -107,7 +107,10 @@ pub enum StoreError {
     /// The override names what this system does not have.
     #[error("this system has no {0}; set {VARIABLE}=file for the encrypted file")]
     Foreign(Choice),
-    /// The store that was asked for by name does not answer.
+    /// There is no Secret Service here.
+    #[error("there is no Secret Service: {0}; set {VARIABLE}=file for the encrypted file")]
+    Absent(String),
+    /// The Secret Service is there, and does not answer.
     #[error("the Secret Service does not answer: {0}")]
     Unreachable(String),
     /// The override is no text.
@@ -186,10 +189,12 @@ fn helper(name: &str, environment: &Environment) -> Vault {
 
 #[cfg(target_os = "linux")]
 fn secret_service(environment: &Environment) -> Result<Vault, StoreError> {
-    use super::secret_service::SecretServiceStore;
-    SecretServiceStore::connect(environment)
-        .map(|store| Vault::new("the Secret Service", Arc::new(store)))
-        .map_err(StoreError::Unreachable)
+    use super::secret_service::{ConnectError, SecretServiceStore};
+    match SecretServiceStore::connect(environment) {
+        Ok(store) => Ok(Vault::new("the Secret Service", Arc::new(store))),
+        Err(ConnectError::Absent(reason)) => Err(StoreError::Absent(reason)),
+        Err(ConnectError::Broken(reason)) => Err(StoreError::Unreachable(reason)),
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -249,6 +254,9 @@ fn platform(environment: &Environment) -> Result<Option<Vault>, StoreError> {
     } else if cfg!(windows) {
         credential_manager().map(Some)
     } else {
-        Ok(secret_service(environment).ok())
+        match secret_service(environment) {
+            Err(StoreError::Absent(_) | StoreError::Foreign(_)) => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 }

@@ -5,13 +5,23 @@
 //! what the other wrote. The session is a plain one: the secret crosses a socket that is the user's
 //! own, and agreeing on a key first costs three times the rest. Nobody is ever prompted: a locked
 //! collection is an answer.
+//!
+//! The calls are those of the Secret Service API (specifications.freedesktop.org/secret-service).
+//! They are made here rather than by a library for it because of their order: GNOME Keyring 42, that
+//! of Debian 12, ends with an assertion, and all its unlocked keyrings with it, once in some thousand
+//! times that the first call of a client opens a session. So a property is read first, as libsecret
+//! does.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use dbus_secret_service::{EncryptionType, Error as ServiceError, Item, Path, SecretService};
+use dbus::Path;
+use dbus::arg::{AppendAll, Get, PropMap, ReadAll, RefArg, Variant};
+use dbus::blocking::stdintf::org_freedesktop_dbus::Properties;
+use dbus::blocking::{Proxy, SyncConnection};
 use keyring_core::api::{Credential, CredentialApi, CredentialStoreApi};
 use keyring_core::{Entry, Error, Result};
 use thiserror::Error as ThisError;
@@ -22,6 +32,34 @@ use crate::environment::Environment;
 const SCHEMA: (&str, &str) = ("xdg:schema", "io.docker.Credentials");
 const LABEL: (&str, &str) = ("label", "Docker Credentials");
 const OURS: (&str, &str) = ("docker_cli", "1");
+
+const BUS_NAME: &str = "org.freedesktop.secrets";
+const SERVICE_PATH: &str = "/org/freedesktop/secrets";
+const SERVICE: &str = "org.freedesktop.Secret.Service";
+const COLLECTION: &str = "org.freedesktop.Secret.Collection";
+const ITEM: &str = "org.freedesktop.Secret.Item";
+const PROMPT: &str = "org.freedesktop.Secret.Prompt";
+
+/// The path of no object.
+const NO_OBJECT: &str = "/";
+
+/// How long the service may take for one call.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A secret on the wire: session, parameters of the session's algorithm, value, media type.
+type WireSecret = (Path<'static>, Vec<u8>, Vec<u8>, String);
+
+/// Why there is no connection.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No bus, or nobody on it who keeps secrets.
+    #[error("{0}")]
+    Absent(String),
+    /// There is a service, and it fails.
+    #[error("{0}")]
+    Broken(String),
+}
 
 /// What the service did not do, to follow its name in a sentence.
 #[derive(Debug, ThisError)]
@@ -37,13 +75,13 @@ enum Refusal {
     )]
     NoCollection,
     #[error("failed: {0}")]
-    Other(ServiceError),
+    Other(String),
 }
 
 /// A connection to the service.
 #[derive(Clone)]
 pub struct SecretServiceStore {
-    service: Arc<Mutex<SecretService>>,
+    bus: Arc<SyncConnection>,
 }
 
 impl SecretServiceStore {
@@ -53,21 +91,88 @@ impl SecretServiceStore {
     /// whether there is one to look for. Without one the library would start a bus of its own.
     ///
     /// # Errors
-    /// No bus, or no service on it.
-    pub fn connect(environment: &Environment) -> std::result::Result<Self, String> {
+    /// No bus, no service on it, or one that does not answer.
+    pub fn connect(environment: &Environment) -> std::result::Result<Self, ConnectError> {
         let has_bus = environment.var_os("DBUS_SESSION_BUS_ADDRESS").is_some()
             || environment.path("XDG_RUNTIME_DIR").is_some_and(|path| path.join("bus").exists());
         if !has_bus {
-            return Err("this session has no D-Bus".to_owned());
+            return Err(ConnectError::Absent("this session has no D-Bus".to_owned()));
         }
-        match SecretService::connect_with_max_prompt_timeout(EncryptionType::Plain, 0) {
-            Ok(service) => Ok(Self { service: Arc::new(Mutex::new(service)) }),
-            Err(error) => Err(error.to_string()),
+        let bus = SyncConnection::new_session()
+            .map_err(|error| ConnectError::Absent(message(&error).to_owned()))?;
+        let store = Self { bus: Arc::new(bus) };
+        // The first call starts the service, where the bus knows how, and tells it who calls.
+        match store.property::<Vec<Path<'_>>>(SERVICE_PATH.into(), SERVICE, "Collections") {
+            Ok(_) => Ok(store),
+            Err(error) if is_absence(&error) => {
+                Err(ConnectError::Absent(message(&error).to_owned()))
+            }
+            Err(error) => Err(ConnectError::Broken(message(&error).to_owned())),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, SecretService> {
-        self.service.lock().unwrap_or_else(PoisonError::into_inner)
+    fn object<'a>(&'a self, path: Path<'a>) -> Proxy<'a, &'a SyncConnection> {
+        Proxy::new(BUS_NAME, path, PATIENCE, &self.bus)
+    }
+
+    fn call<R: ReadAll>(
+        &self,
+        path: Path<'_>,
+        interface: &str,
+        method: &str,
+        arguments: impl AppendAll,
+    ) -> Result<R> {
+        self.object(path).method_call(interface, method, arguments).map_err(|error| refuse(&error))
+    }
+
+    fn property<R: for<'b> Get<'b> + 'static>(
+        &self,
+        path: Path<'_>,
+        interface: &str,
+        name: &str,
+    ) -> std::result::Result<R, dbus::Error> {
+        self.object(path).get(interface, name)
+    }
+
+    /// The unlocked and the locked items that have these attributes.
+    fn search_items(&self, attributes: HashMap<&str, &str>) -> Result<Vec<Found>> {
+        let (unlocked, locked): (Vec<Path<'static>>, Vec<Path<'static>>) =
+            self.call(SERVICE_PATH.into(), SERVICE, "SearchItems", (attributes,))?;
+        let unlocked = unlocked.into_iter().map(|path| Found { path, locked: false });
+        let locked = locked.into_iter().map(|path| Found { path, locked: true });
+        Ok(unlocked.chain(locked).collect())
+    }
+
+    /// A session in which secrets are what they are. It ends with the connection.
+    fn open_session(&self) -> Result<Path<'static>> {
+        let arguments = ("plain", Variant(""));
+        let (_, session): (Variant<Box<dyn RefArg>>, _) =
+            self.call(SERVICE_PATH.into(), SERVICE, "OpenSession", arguments)?;
+        Ok(session)
+    }
+
+    /// The collection for new items, if it is open.
+    fn default_collection(&self) -> Result<Path<'static>> {
+        let (path,): (Path<'static>,) =
+            self.call(SERVICE_PATH.into(), SERVICE, "ReadAlias", ("default",))?;
+        if &*path == NO_OBJECT {
+            return Err(no_access(Refusal::NoCollection));
+        }
+        match self.property(path.clone(), COLLECTION, "Locked") {
+            Ok(true) => Err(no_access(Refusal::Locked)),
+            Ok(false) => Ok(path),
+            Err(error) => Err(refuse(&error)),
+        }
+    }
+
+    /// Turns down the question that the service would ask somebody, if it has one.
+    fn dismiss(&self, prompt: Path<'_>) -> Result<()> {
+        if &*prompt == NO_OBJECT {
+            return Ok(());
+        }
+        // Whether it hears this or not: the answer is that it is locked.
+        let _ = self.call::<()>(prompt, PROMPT, "Dismiss", ());
+        Err(no_access(Refusal::Locked))
     }
 
     fn entry(&self, server: String, username: String, item: Option<Found>) -> Entry {
@@ -104,20 +209,16 @@ impl CredentialStoreApi for SecretServiceStore {
         let mut attributes = HashMap::from([OURS]);
         attributes.extend(spec.get("service").map(|server| ("server", *server)));
         attributes.extend(spec.get("user").map(|user| ("username", *user)));
-        let service = self.lock();
-        let found = service.search_items(attributes).map_err(refuse)?;
-        let unlocked = found.unlocked.iter().map(|item| (item, false));
-        let locked = found.locked.iter().map(|item| (item, true));
         let mut entries = Vec::new();
-        for (item, locked) in unlocked.chain(locked) {
+        for item in self.search_items(attributes)? {
             // A locked item may hide its attributes, or be gone by now; what was asked for is known.
-            let mut attributes = item.get_attributes().unwrap_or_default();
+            let mut attributes: HashMap<String, String> =
+                self.property(item.path.clone(), ITEM, "Attributes").unwrap_or_default();
             let mut take = |name: &str, asked: &str| {
                 attributes.remove(name).or_else(|| spec.get(asked).map(ToString::to_string))
             };
             let Some(server) = take("server", "service") else { continue };
             let username = take("username", "user").unwrap_or_default();
-            let item = Found { path: item.path.clone(), locked };
             entries.push(self.entry(server, username, Some(item)));
         }
         Ok(entries)
@@ -151,12 +252,15 @@ impl ServiceItem {
         }
         let attributes =
             HashMap::from([OURS, ("server", &*self.server), ("username", &*self.username)]);
-        let service = self.store.lock();
-        let found = service.search_items(attributes).map_err(refuse)?;
-        let first = |items: &[Item<'_>], locked| {
-            items.first().map(|item| Found { path: item.path.clone(), locked })
-        };
-        first(&found.unlocked, false).or_else(|| first(&found.locked, true)).ok_or(Error::NoEntry)
+        self.store.search_items(attributes)?.into_iter().next().ok_or(Error::NoEntry)
+    }
+
+    /// The item, if the service gives it away.
+    fn find_open(&self) -> Result<Path<'static>> {
+        match self.find()? {
+            Found { locked: true, .. } => Err(no_access(Refusal::Locked)),
+            Found { path, .. } => Ok(path),
+        }
     }
 }
 
@@ -169,37 +273,35 @@ impl CredentialApi for ServiceItem {
             ("server", &*self.server),
             ("username", &*self.username),
         ]);
-        let service = self.store.lock();
-        let collection = service.get_default_collection().map_err(|error| match error {
-            ServiceError::NoResult => no_access(Refusal::NoCollection),
-            other => refuse(other),
-        })?;
-        if collection.is_locked().map_err(refuse)? {
-            return Err(no_access(Refusal::Locked));
-        }
+        let store = &self.store;
+        let collection = store.default_collection()?;
+        let attributes: HashMap<String, String> =
+            attributes.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         // Docker's own `list` shows the label, so it is the server.
-        collection
-            .create_item(&self.server, attributes, secret, true, "text/plain")
-            .map(drop)
-            .map_err(refuse)
+        let properties: PropMap = HashMap::from([
+            (format!("{ITEM}.Label"), boxed(self.server.clone())),
+            (format!("{ITEM}.Attributes"), boxed(attributes)),
+        ]);
+        let session = store.open_session()?;
+        let secret: WireSecret = (session, Vec::new(), secret.to_vec(), "text/plain".to_owned());
+        let replace = true;
+        let (_, prompt): (Path<'static>, Path<'static>) =
+            store.call(collection, COLLECTION, "CreateItem", (properties, secret, replace))?;
+        store.dismiss(prompt)
     }
 
     fn get_secret(&self) -> Result<Vec<u8>> {
-        let found = self.find()?;
-        if found.locked {
-            return Err(no_access(Refusal::Locked));
-        }
-        let service = self.store.lock();
-        Item::new(&service, found.path).get_secret().map_err(refuse)
+        let item = self.find_open()?;
+        let session = self.store.open_session()?;
+        let ((_, _, secret, _),): (WireSecret,) =
+            self.store.call(item, ITEM, "GetSecret", (session,))?;
+        Ok(secret)
     }
 
     fn delete_credential(&self) -> Result<()> {
-        let found = self.find()?;
-        if found.locked {
-            return Err(no_access(Refusal::Locked));
-        }
-        let service = self.store.lock();
-        Item::new(&service, found.path).delete().map_err(refuse)
+        let item = self.find_open()?;
+        let (prompt,): (Path<'static>,) = self.store.call(item, ITEM, "Delete", ())?;
+        self.store.dismiss(prompt)
     }
 
     fn get_credential(&self) -> Result<Option<Arc<Credential>>> {
@@ -224,10 +326,29 @@ fn no_access(refusal: Refusal) -> Error {
     Error::NoStorageAccess(Box::new(refusal))
 }
 
-fn refuse(error: ServiceError) -> Error {
-    match error {
-        ServiceError::Locked | ServiceError::Prompt => no_access(Refusal::Locked),
-        ServiceError::NoResult => Error::NoEntry,
-        other => Error::PlatformFailure(Box::new(Refusal::Other(other))),
+/// What a call's failure means for whoever wanted the item.
+fn refuse(error: &dbus::Error) -> Error {
+    match error.name().unwrap_or_default() {
+        "org.freedesktop.Secret.Error.IsLocked" => no_access(Refusal::Locked),
+        // The last two are how GNOME Keyring and others say that an item is gone.
+        "org.freedesktop.Secret.Error.NoSuchObject"
+        | "org.freedesktop.DBus.Error.UnknownObject"
+        | "org.freedesktop.DBus.Error.UnknownMethod" => Error::NoEntry,
+        _ => Error::PlatformFailure(Box::new(Refusal::Other(message(error).to_owned()))),
     }
+}
+
+/// Whether nobody on the bus keeps secrets, and nobody can be started who would.
+fn is_absence(error: &dbus::Error) -> bool {
+    let name = error.name().unwrap_or_default();
+    let name = name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default();
+    matches!(name, "ServiceUnknown" | "NameHasNoOwner") || name.starts_with("Spawn.")
+}
+
+fn message(error: &dbus::Error) -> &str {
+    error.message().or(error.name()).unwrap_or("no reason is given")
+}
+
+fn boxed(value: impl RefArg + 'static) -> Variant<Box<dyn RefArg>> {
+    Variant(Box::new(value))
 }
