@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use crate::settings::{BasePolicy, Progress};
+use crate::settings::{BasePolicy, EngineKind, Progress};
 
 /// The options, and the directory to build.
 #[derive(Args, Clone, Debug, Default)]
@@ -49,6 +49,10 @@ pub struct BuildOptions {
     /// Platform to build for, such as linux/arm64; several with --push [default: this machine's]
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     pub platform: Vec<String>,
+
+    /// What to build with [default: auto, which is the Docker Engine, or buildah where there is none]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub engine: Option<EngineKind>,
 
     /// Push the tags; with this, the registry is where built images are looked for
     #[arg(long)]

@@ -13,6 +13,7 @@ use super::{buildkit, context::Context, error::Error};
 use crate::{
     context::{Change, Changed},
     credentials::Logins,
+    dockerfile::Feature,
     platform::Platform,
     registry::Reference,
 };
@@ -66,8 +67,8 @@ pub struct BuildRequest {
     pub logins: Arc<dyn Logins>,
     /// The latest time that a file may have, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
-    /// What of the Dockerfile only BuildKit can do, for people: `RUN --mount (line 5)`.
-    pub needs_buildkit: Vec<String>,
+    /// What of the Dockerfile not every engine can do.
+    pub needs_buildkit: BTreeSet<Feature>,
 }
 
 impl BuildRequest {
@@ -98,7 +99,7 @@ impl BuildRequest {
             registries: BTreeSet::new(),
             logins,
             source_date_epoch: None,
-            needs_buildkit: Vec::new(),
+            needs_buildkit: BTreeSet::new(),
         }
     }
 
@@ -169,6 +170,33 @@ pub enum SecretSource {
     Variable(String),
     /// The value itself.
     Value(Secret),
+}
+
+/// The longest secret that BuildKit takes (buildkit `session/secrets/secretsprovider/store.go`).
+const LONGEST_SECRET: u64 = 500 * 1024;
+
+impl SecretSource {
+    /// The secret's value, or why it cannot be had.
+    pub(super) fn read(&self) -> Result<Vec<u8>, String> {
+        let value = match self {
+            Self::File(path) => {
+                let length = std::fs::metadata(path).map(|metadata| metadata.len());
+                let read = length.and_then(|length| match length {
+                    0..=LONGEST_SECRET => std::fs::read(path).map(Some),
+                    _ => Ok(None),
+                });
+                read.map_err(|error| format!("{}: {error}", path.display()))?
+            }
+            Self::Variable(name) => {
+                let value = std::env::var_os(name).ok_or_else(|| format!("{name} is not set"))?;
+                Some(value.into_encoded_bytes())
+            }
+            Self::Value(secret) => Some(secret.expose().as_bytes().to_vec()),
+        };
+        value.filter(|value| value.len() as u64 <= LONGEST_SECRET).ok_or_else(|| {
+            format!("it is longer than the {} KiB of BuildKit", LONGEST_SECRET / 1024)
+        })
+    }
 }
 
 /// Why there is no image.

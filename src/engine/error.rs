@@ -21,6 +21,12 @@ pub enum Error {
         /// How to start one, or how to find the one that runs.
         advice: String,
     },
+    /// A program that is to build is not there.
+    #[error("{program} is not installed: install it, or start a Docker Engine")]
+    NotInstalled {
+        /// Its name.
+        program: &'static str,
+    },
     /// The socket is there and not for us.
     #[error(
         "this user may not use the Docker Engine at {endpoint}: run as a member of the group that owns the socket (usually `docker`), or set DOCKER_HOST to another engine"

@@ -13,10 +13,9 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Engine,
+    daemon::{Daemon, of_bollard},
     error::Error,
     http::{Message, empty, query},
-    of_bollard,
     progress::{Amount, Event, Progress},
 };
 use crate::{
@@ -101,12 +100,16 @@ impl LocalImage {
     }
 }
 
-impl Engine {
+impl Daemon {
     /// The images in the store that have a label of that value.
     ///
     /// # Errors
     /// When the engine does not say.
-    pub async fn find_labelled(&self, label: &str, value: &str) -> Result<Vec<LocalImage>, Error> {
+    pub(super) async fn find_labelled(
+        &self,
+        label: &str,
+        value: &str,
+    ) -> Result<Vec<LocalImage>, Error> {
         let filters = [("label".to_owned(), vec![format!("{label}={value}")])].into();
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let found = self.docker.list_images(Some(options)).await;
@@ -123,7 +126,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not say.
-    pub async fn inspect(&self, name: &str) -> Result<Option<LocalImage>, Error> {
+    pub(super) async fn inspect(&self, name: &str) -> Result<Option<LocalImage>, Error> {
         let action = format!("look at the image {name}");
         match self.docker.inspect_image(name).await.map_err(|e| of_bollard(&action, e)) {
             Ok(image) => LocalImage::read(&action, image).map(Some),
@@ -136,7 +139,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine refuses, for example because the image is gone.
-    pub async fn tag(&self, image: &ImageId, name: &Reference) -> Result<(), Error> {
+    pub(super) async fn tag(&self, image: &ImageId, name: &Reference) -> Result<(), Error> {
         let options = TagImageOptionsBuilder::default()
             .repo(&name.repository.to_string())
             .tag(&tag_of(name))
@@ -152,7 +155,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine refuses, for example because a container uses it.
-    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+    pub(super) async fn remove(&self, name: &str) -> Result<(), Error> {
         let options = RemoveImageOptionsBuilder::default().build();
         let removed = self.docker.remove_image(name, Some(options), None).await;
         match removed.map_err(|e| of_bollard(&format!("remove the image {name}"), e)) {
@@ -165,7 +168,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine or the registry refuses.
-    pub async fn pull(
+    pub(super) async fn pull(
         &self,
         image: &Reference,
         platform: Option<&Platform>,
@@ -190,7 +193,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine or the registry refuses.
-    pub async fn push(
+    pub(super) async fn push(
         &self,
         name: &Reference,
         login: Option<&Login>,

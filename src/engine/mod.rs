@@ -1,35 +1,32 @@
 //! The engine: dialing, images, builds, push and pull, and what happens meanwhile.
 //!
-//! Knows the Docker Engine's API, BuildKit's session and the classic builder. Must not know what a
-//! key is, or why something is built.
+//! Knows the Docker Engine's API, BuildKit's session, the classic builder and buildah. Must not know
+//! what a key is, or why something is built.
 //!
 //! | module | knows |
 //! |---|---|
 //! | `endpoint` | where the engine is |
+//! | `find` | which engine to take where several may be there |
 //! | `dial`, `http` | connections and requests |
-//! | `images` | what the engine's store holds, tag, push, pull |
+//! | `daemon` | a Docker Engine, or podman's |
+//! | `images` | what its store holds, tag, push, pull |
 //! | `build` | what is built, and why it could not be |
 //! | `context` | the files that an engine is served, and the times they get |
 //! | `buildkit` | the session: files, logins, secrets and agents, served to BuildKit |
 //! | `classic` | the builder before BuildKit, and podman's |
+//! | `buildah` | the program that builds where there is no engine |
 //! | `progress` | what there is to tell meanwhile |
-//!
-//! bollard serves what is one question and one answer (images, version). Builds, push and pull are
-//! spoken here: bollard 0.21 passes on neither the digest of a push nor more than one tag of a
-//! build, and its BuildKit session serves no files.
-
-use std::sync::Arc;
-
-use ::http::Method;
-use bollard::{ClientVersion, Docker};
 
 mod build;
+mod buildah;
 mod buildkit;
 mod classic;
 mod context;
+mod daemon;
 mod dial;
 mod endpoint;
 mod error;
+mod find;
 mod history;
 mod http;
 mod images;
@@ -38,46 +35,35 @@ mod progress;
 
 pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};
 pub use context::Context;
+pub use daemon::Capabilities;
 pub use endpoint::{Address, Endpoint, EndpointError, SshAddress, Tls};
 pub use error::Error;
+pub use find::{Choice, Search};
 pub use images::{ImageId, LocalImage};
 pub use log::Log;
 pub use progress::{Amount, Event, Progress, Silent, StepId, Stream};
 
-use self::http::{Http, accepted, empty};
+use self::{buildah::Buildah, daemon::Daemon};
+use crate::{
+    credentials::Login,
+    platform::Platform,
+    registry::{Digest, Reference},
+};
 
-/// A Docker Engine that answers.
+/// What builds images, and has a store for them.
 #[derive(Clone)]
-pub struct Engine {
-    http: Http,
-    docker: Docker,
-    capabilities: Capabilities,
-}
+pub struct Engine(Kind);
 
-/// What an engine says of itself when it is first asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// The version of the API that is spoken with it: `1.41`.
-    pub api: String,
-    /// Whether it builds with BuildKit when it is asked to. Otherwise there is the classic builder.
-    pub buildkit: bool,
-    /// Whether it is podman behind Docker's interface.
-    pub podman: bool,
-    /// What its containers run on: `linux` or `windows`.
-    pub os: String,
-}
-
-impl Capabilities {
-    /// Whether it speaks that version of the API, or a later one.
-    fn has_api(&self, wanted: &ClientVersion) -> bool {
-        api_version(&self.api).is_some_and(|api| api >= *wanted)
-    }
+#[derive(Clone)]
+enum Kind {
+    Docker(Daemon),
+    Buildah(Buildah),
 }
 
 /// Which engine it is, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Its name: `Docker Engine`, `Podman Engine`.
+    /// Its name: `Docker Engine`, `Podman Engine`, `buildah`.
     pub name: String,
     /// Its version: `28.2.2`.
     pub version: String,
@@ -87,82 +73,39 @@ pub struct Version {
     pub containerd_store: bool,
 }
 
-/// The newest API that this module was written for.
-const NEWEST_API: ClientVersion = *bollard::API_DEFAULT_VERSION;
-/// The first API whose `/session` BuildKit builds can use (Docker 18.09).
-const FIRST_BUILDKIT_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 39 };
-/// How long an engine may take to begin an answer to bollard: it may be pulling. In seconds.
-const PATIENCE: u64 = 24 * 60 * 60;
-
 impl Engine {
-    /// Contacts the engine at `endpoint` and learns what it can do.
+    /// Contacts the Docker Engine at `endpoint` and learns what it can do.
     ///
     /// # Errors
     /// When nobody answers there, or what answers is no engine.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
-        let mut http = Http { endpoint: endpoint.clone(), prefix: String::new() };
-        let not_an_engine =
-            |reason: String| Error::NotAnEngine { endpoint: endpoint.to_string(), reason };
-        let ping = http.request(Method::GET, "/_ping").body(empty());
-        let ping = ping.map_err(|e| not_an_engine(e.to_string()))?;
-        let response =
-            http.send("contact the engine", ping).await.map_err(|error| match error {
-                Error::Broken { reason, .. } => match &endpoint.address {
-                    // A certificate of ours is refused only after the connection stands.
-                    Address::Tcp { tls: Some(tls), .. } => Error::Tls {
-                        endpoint: endpoint.to_string(),
-                        reason,
-                        directory: tls.directory.display().to_string(),
-                    },
-                    _ => not_an_engine(reason),
-                },
-                error => error,
-            })?;
-        let response = accepted("be contacted", response).await.map_err(|error| match error {
-            Error::Refused { message, .. } if message.contains("HTTPS server") => not_an_engine(
-                "it wants TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to its certificates"
-                    .to_owned(),
-            ),
-            Error::Refused { message, .. } => not_an_engine(message),
-            error => error,
-        })?;
-        let header = |name: &str| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-        };
-        let theirs = header("api-version")
-            .and_then(|text| api_version(&text))
-            .ok_or_else(|| not_an_engine("it does not say which API it speaks".to_owned()))?;
-        let podman = header("libpod-api-version").is_some();
-        let os = header("ostype").unwrap_or_else(|| "linux".to_owned());
-        let api = if theirs < NEWEST_API { theirs } else { NEWEST_API };
-        let capabilities = Capabilities {
-            api: format!("{}.{}", api.major_version, api.minor_version),
-            buildkit: !podman && os != "windows" && api >= FIRST_BUILDKIT_API,
-            podman,
-            os,
-        };
-        http.prefix = format!("/v{}", capabilities.api);
-        let docker = bollard_over(&http, &api)?;
-        Ok(Self { http, docker, capabilities })
+        Daemon::connect(endpoint).await.map(|daemon| Self(Kind::Docker(daemon)))
     }
 
-    /// What it can do.
+    /// The program `buildah`, to which these registries are not encrypted.
+    ///
+    /// # Errors
+    /// When it is not installed, or cannot work here.
+    pub async fn buildah(insecure: &[String]) -> Result<Self, Error> {
+        Buildah::find(insecure).await.map(|buildah| Self(Kind::Buildah(buildah)))
+    }
+
+    /// What a Docker Engine can do.
     #[must_use]
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        match &self.0 {
+            Kind::Docker(daemon) => Some(&daemon.capabilities),
+            Kind::Buildah(_) => None,
+        }
     }
 
     /// The same engine, with the classic builder even if it has BuildKit.
     #[must_use]
     pub fn without_buildkit(mut self) -> Self {
-        self.capabilities.buildkit = false;
+        if let Kind::Docker(daemon) = &mut self.0 {
+            daemon.capabilities.buildkit = false;
+        }
         self
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.http.endpoint
     }
 
     /// Which engine it is.
@@ -170,27 +113,10 @@ impl Engine {
     /// # Errors
     /// When it does not say.
     pub async fn version(&self) -> Result<Version, Error> {
-        let action = "say its version";
-        let version = self.docker.version().await.map_err(|e| of_bollard(action, e))?;
-        let containerd_store = self.has_containerd_store().await?;
-        let name = if self.capabilities.podman { "Podman Engine" } else { "Docker Engine" };
-        Ok(Version {
-            name: name.to_owned(),
-            version: version.version.unwrap_or_default(),
-            platform: format!(
-                "{}/{}",
-                version.os.unwrap_or_default(),
-                version.arch.unwrap_or_default()
-            ),
-            containerd_store,
-        })
-    }
-
-    /// Whether images are kept in containerd's store.
-    async fn has_containerd_store(&self) -> Result<bool, Error> {
-        let info = self.docker.info().await.map_err(|e| of_bollard("say how it is set up", e))?;
-        let mut words = info.driver_status.iter().flatten().flatten();
-        Ok(words.any(|word| word.starts_with("io.containerd.snapshotter")))
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.version().await,
+            Kind::Buildah(buildah) => Ok(buildah.version()),
+        }
     }
 
     /// Builds an image with exactly the inputs of `request`, and tags it.
@@ -204,60 +130,101 @@ impl Engine {
         request: &BuildRequest,
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
-        if self.capabilities.buildkit {
-            if let Some(cache) =
-                request.cache_to.iter().find(|cache| !cache.contains("type=inline"))
-                && !self.has_containerd_store().await?
-            {
-                return Err(BuildError::Unsupported {
-                    what: format!("with its cache exported to `{cache}`"),
-                    why: "only engines with containerd's image store can; `type=inline` works with every BuildKit".to_owned(),
-                });
-            }
-            buildkit::build(&self.http, &self.capabilities, request, progress).await
-        } else {
-            classic::build(&self.http, &self.capabilities, request, progress).await
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.build(request, progress).await,
+            Kind::Buildah(buildah) => buildah.build(request, progress).await,
         }
     }
-}
 
-/// The version that `1.41` is.
-fn api_version(text: &str) -> Option<ClientVersion> {
-    let (major, minor) = text.split_once('.')?;
-    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
-}
+    /// The images in the store that have a label of that value.
+    ///
+    /// # Errors
+    /// When the engine does not say.
+    pub async fn find_labelled(&self, label: &str, value: &str) -> Result<Vec<LocalImage>, Error> {
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.find_labelled(label, value).await,
+            Kind::Buildah(buildah) => buildah.find_labelled(label, value).await,
+        }
+    }
 
-/// bollard, over our own connections.
-fn bollard_over(http: &Http, api: &ClientVersion) -> Result<Docker, Error> {
-    let http = Arc::new(http.clone());
-    let transport = move |request: bollard::BollardRequest| {
-        let http = Arc::clone(&http);
-        async move {
-            http.send("ask the engine", request)
-                .await
-                .map_err(|error| std::io::Error::other(error).into())
-        }
-    };
-    Docker::connect_with_custom_transport(transport, Some("http://docker"), PATIENCE, api)
-        .map_err(|error| of_bollard("be asked", error))
-}
+    /// The last instruction that made an image, as the engine's builder wrote it down, without the
+    /// quotes that some put around words. `None` if the image has no history, or is gone.
+    ///
+    /// # Errors
+    /// When the engine does not say.
+    pub async fn last_instruction(&self, image: &ImageId) -> Result<Option<String>, Error> {
+        let last = match &self.0 {
+            Kind::Docker(daemon) => daemon.last_instruction(image).await,
+            Kind::Buildah(buildah) => buildah.last_instruction(image).await,
+        };
+        last.map(|last| last.map(|instruction| instruction.replace('"', "")))
+    }
 
-/// Our error for one of bollard's.
-fn of_bollard(action: &str, error: bollard::errors::Error) -> Error {
-    use bollard::errors::Error as Bollard;
-    let action = action.to_owned();
-    match error {
-        Bollard::DockerResponseServerError { status_code: status, message } => {
-            Error::Refused { action, status, message }
+    /// The image of a reference or identifier; `None` if the store does not have it.
+    ///
+    /// # Errors
+    /// When the engine does not say.
+    pub async fn inspect(&self, name: &str) -> Result<Option<LocalImage>, Error> {
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.inspect(name).await,
+            Kind::Buildah(buildah) => buildah.inspect(name).await,
         }
-        // Our own error, on its way through bollard's transport.
-        Bollard::IOError { err } => match err.downcast::<Error>() {
-            Ok(error) => error,
-            Err(error) => Error::broken(&action, &error),
-        },
-        error @ Bollard::JsonDataError { .. } => {
-            Error::Protocol { action, what: format!("gave an unreadable answer: {error}") }
+    }
+
+    /// Gives an image another name.
+    ///
+    /// # Errors
+    /// When the engine refuses, for example because the image is gone.
+    pub async fn tag(&self, image: &ImageId, name: &Reference) -> Result<(), Error> {
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.tag(image, name).await,
+            Kind::Buildah(buildah) => buildah.tag(image, name).await,
         }
-        error => Error::failed(action, error.to_string()),
+    }
+
+    /// Removes a name, and the image with it if it was the last one. That there is no such image
+    /// is no error.
+    ///
+    /// # Errors
+    /// When the engine refuses, for example because a container uses it.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.remove(name).await,
+            Kind::Buildah(buildah) => buildah.remove(name).await,
+        }
+    }
+
+    /// Pulls an image into the store.
+    ///
+    /// # Errors
+    /// When the engine or the registry refuses.
+    pub async fn pull(
+        &self,
+        image: &Reference,
+        platform: Option<&Platform>,
+        login: Option<&Login>,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.pull(image, platform, login, progress).await,
+            Kind::Buildah(buildah) => buildah.pull(image, platform, login).await,
+        }
+    }
+
+    /// Pushes the image that the store has under `name`, and gives the digest of the manifest that
+    /// the registry now has under it.
+    ///
+    /// # Errors
+    /// When the engine or the registry refuses.
+    pub async fn push(
+        &self,
+        name: &Reference,
+        login: Option<&Login>,
+        progress: &dyn Progress,
+    ) -> Result<Digest, Error> {
+        match &self.0 {
+            Kind::Docker(daemon) => daemon.push(name, login, progress).await,
+            Kind::Buildah(buildah) => buildah.push(name, login).await,
+        }
     }
 }

@@ -14,10 +14,10 @@ use tokio::sync::OnceCell;
 use super::bases::Bases;
 use crate::{
     credentials::{self, Credentials, Login, Logins, Proxies},
-    engine::{self, Endpoint, Engine},
+    engine::{self, Choice, Engine, Search},
     registry::{self, Client, Manifest, Reference},
     report::Reporter,
-    settings::{Environment, Request, Verbosity},
+    settings::{EngineKind, Environment, Request, Verbosity},
 };
 
 /// Registries, engine, credentials and the person who watches.
@@ -26,6 +26,7 @@ pub struct World {
     pub reporter: Reporter,
     environment: Environment,
     insecure: Vec<String>,
+    choice: Choice,
     client: OnceLock<Arc<Client>>,
     credentials: OnceLock<Arc<Credentials>>,
     engine: OnceCell<Engine>,
@@ -40,7 +41,13 @@ impl World {
     /// The world as this request sees it.
     #[must_use]
     pub fn new(request: &Request) -> Self {
-        Self::of(&request.environment, &request.insecure_registries, request.verbosity)
+        let world = Self::of(&request.environment, &request.insecure_registries, request.verbosity);
+        let choice = match request.engine {
+            EngineKind::Auto => Choice::Auto,
+            EngineKind::Docker => Choice::Docker,
+            EngineKind::Buildah => Choice::Buildah,
+        };
+        Self { choice, ..world }
     }
 
     /// The world of an environment.
@@ -50,6 +57,7 @@ impl World {
             reporter: Reporter::new(verbosity),
             environment: environment.clone(),
             insecure: insecure.to_vec(),
+            choice: Choice::Auto,
             client: OnceLock::new(),
             credentials: OnceLock::new(),
             engine: OnceCell::new(),
@@ -145,9 +153,14 @@ impl World {
             .get_or_try_init(async || {
                 let variable =
                     |name: &str| self.environment.var(name).ok().flatten().map(str::to_owned);
-                let endpoint =
-                    Endpoint::discover(variable, self.environment.docker_dir().as_deref())?;
-                Engine::connect(&endpoint).await
+                let config = self.environment.docker_dir();
+                let search = Search {
+                    choice: self.choice,
+                    variable: &variable,
+                    config: config.as_deref(),
+                    insecure: &self.insecure,
+                };
+                Engine::find(&search).await
             })
             .await
     }

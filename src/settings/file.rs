@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{BasePolicy, Environment, Error};
+use super::{BasePolicy, EngineKind, Environment, Error};
 
 /// What a settings file can say; the names are those of the options.
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +20,7 @@ pub(super) struct Settings {
     pub(super) platforms: Vec<String>,
     pub(super) build_args: BTreeMap<String, String>,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) engine: Option<EngineKind>,
     pub(super) push: Option<bool>,
     pub(super) network: Option<String>,
     pub(super) add_host: Vec<String>,

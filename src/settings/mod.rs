@@ -43,6 +43,8 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     /// The platforms to build for, sorted; none stands for the host's.
     pub platforms: Vec<Platform>,
+    /// What to build with.
+    pub engine: EngineKind,
     /// Whether the tags go to the registry.
     pub push: bool,
     /// Whether the engine must have the image at the end, also after a hit in the registry.
@@ -121,6 +123,19 @@ pub enum BasePolicy {
     Digest,
     /// Its name only: the Dockerfile decides when the base moves.
     Tag,
+}
+
+/// What to build with (`--engine`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// The Docker Engine; buildah where no engine is named and none answers.
+    #[default]
+    Auto,
+    /// The Docker Engine, or podman's service.
+    Docker,
+    /// The program buildah.
+    Buildah,
 }
 
 /// How a build is shown (`--progress`).
@@ -244,6 +259,7 @@ impl Request {
             build_args,
             labels,
             platforms: platforms(options, &settings)?,
+            engine: engine(options, &settings, environment)?,
             push,
             load: options.load,
             pull: options.pull,
@@ -427,6 +443,25 @@ fn tags(
 /// The value of a variable, which has to be text.
 fn text<'e>(environment: &'e Environment, name: &'static str) -> Result<Option<&'e str>, Error> {
     environment.var(name).map_err(|error| Error::Conflict(error.to_string()))
+}
+
+/// What was typed, what `SMARTBUILD_ENGINE` says, what the settings file says.
+fn engine(
+    options: &BuildOptions,
+    settings: &file::Settings,
+    environment: &Environment,
+) -> Result<EngineKind, Error> {
+    let set = text(environment, "SMARTBUILD_ENGINE")?.filter(|text| !text.is_empty());
+    match (options.engine, set) {
+        (Some(engine), _) => Ok(engine),
+        (None, Some(text)) => clap::ValueEnum::from_str(text, false).map_err(|_| {
+            let kinds = <EngineKind as clap::ValueEnum>::value_variants().iter();
+            let names = kinds.filter_map(clap::ValueEnum::to_possible_value);
+            let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
+            Error::option("SMARTBUILD_ENGINE", text, format!("is none of {}", names.join(", ")))
+        }),
+        (None, None) => Ok(settings.engine.unwrap_or_default()),
+    }
 }
 
 fn platforms(options: &BuildOptions, settings: &file::Settings) -> Result<Vec<Platform>, Error> {

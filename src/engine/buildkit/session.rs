@@ -37,8 +37,6 @@ use crate::{
 const ACTION: &str = "open a session for the build";
 /// BuildKit's name for Docker Hub.
 const DOCKER_HUB: &str = "registry-1.docker.io";
-/// The longest secret that BuildKit takes (buildkit `session/secrets/secretsprovider/store.go`).
-const LONGEST_SECRET: u64 = 500 * 1024;
 
 /// The calls that are served.
 mod method {
@@ -171,7 +169,7 @@ impl Services {
         let Some(source) = self.secrets.get(&id).cloned() else {
             return Err(Status::new(Code::NotFound, format!("there is no secret `{id}`")));
         };
-        let read = spawn_blocking(move || read_secret(&source)).await;
+        let read = spawn_blocking(move || source.read()).await;
         match read.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(data) => Ok(GetSecretResponse { data }),
             Err(reason) => {
@@ -182,27 +180,6 @@ impl Services {
             }
         }
     }
-}
-
-fn read_secret(source: &SecretSource) -> Result<Vec<u8>, String> {
-    let value = match source {
-        SecretSource::File(path) => {
-            let length = std::fs::metadata(path).map(|metadata| metadata.len());
-            let read = length.and_then(|length| match length {
-                0..=LONGEST_SECRET => std::fs::read(path).map(Some),
-                _ => Ok(None),
-            });
-            read.map_err(|error| format!("{}: {error}", path.display()))?
-        }
-        SecretSource::Variable(name) => {
-            let value = std::env::var_os(name).ok_or_else(|| format!("{name} is not set"))?;
-            Some(value.into_encoded_bytes())
-        }
-        SecretSource::Value(secret) => Some(secret.expose().as_bytes().to_vec()),
-    };
-    value
-        .filter(|value| value.len() as u64 <= LONGEST_SECRET)
-        .ok_or_else(|| format!("it is longer than the {} KiB of BuildKit", LONGEST_SECRET / 1024))
 }
 
 /// A name that no other session of this engine has.

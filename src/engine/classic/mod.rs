@@ -12,7 +12,7 @@ use ::http::{Method, header};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use self::output::Output;
+pub(super) use self::output::Output;
 use super::{
     Capabilities,
     build::{BuildError, BuildRequest, Fault},
@@ -58,7 +58,7 @@ fn check(capabilities: &Capabilities, request: &BuildRequest) -> Result<(), Buil
     }
     // podman's builder knows the newer instructions, though not the session.
     match request.needs_buildkit.first() {
-        Some(what) if !capabilities.podman => Err(unsupported(what)),
+        Some(what) if !capabilities.podman => Err(unsupported(what.name())),
         _ => Ok(()),
     }
 }

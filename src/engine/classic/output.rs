@@ -12,7 +12,7 @@ use crate::engine::{
 
 /// What is known of a build under way: which step runs, and what it wrote.
 #[derive(Default)]
-pub(super) struct Output {
+pub(in crate::engine) struct Output {
     known: u32,
     step: Option<Step>,
 }
@@ -29,7 +29,7 @@ struct Step {
 
 impl Output {
     /// Takes in a message. What the builder says of itself begins one; all else a step wrote.
-    pub(super) fn text(&mut self, text: &str, progress: &dyn Progress) {
+    pub(in crate::engine) fn text(&mut self, text: &str, progress: &dyn Progress) {
         let (first, rest) = text.split_at(text.find('\n').map_or(text.len(), |end| end + 1));
         if let Some(name) = self.step_in(first) {
             self.finish(progress);
@@ -90,7 +90,7 @@ impl Output {
     }
 
     /// The build is over, or the next step begins.
-    pub(super) fn finish(&mut self, progress: &dyn Progress) {
+    pub(in crate::engine) fn finish(&mut self, progress: &dyn Progress) {
         match self.step.take() {
             Some(step) if step.cached => progress.event(Event::StepCached { step: step.id }),
             Some(step) => {
@@ -102,7 +102,11 @@ impl Output {
     }
 
     /// The error of a build that failed, saying so.
-    pub(super) fn failure(&mut self, failure: ErrorDetail, progress: &dyn Progress) -> BuildError {
+    pub(in crate::engine) fn failure(
+        &mut self,
+        failure: ErrorDetail,
+        progress: &dyn Progress,
+    ) -> BuildError {
         let ErrorDetail { code, message } = failure;
         let Some(step) = self.step.take() else {
             return match Error::failed("build the image", message) {

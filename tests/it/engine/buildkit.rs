@@ -147,7 +147,7 @@ async fn an_ssh_agent_is_given_to_the_steps_that_mount_it() {
 async fn too_old(request: &smartbuild::engine::BuildRequest, api: &str, said: &str) -> bool {
     let engine = engine().await;
     let number = |text: &str| text.split('.').map(|n| n.parse().unwrap()).collect::<Vec<u32>>();
-    if number(&engine.capabilities().api) >= number(api) {
+    if number(&engine.capabilities().unwrap().api) >= number(api) {
         return false;
     }
     let error = engine.build(request, &Heard::default()).await.unwrap_err();

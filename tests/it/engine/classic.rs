@@ -1,6 +1,9 @@
 //! What the classic builder cannot do is said before anything is built.
 
-use smartbuild::engine::{BuildError, SecretSource};
+use smartbuild::{
+    dockerfile::Feature,
+    engine::{BuildError, SecretSource},
+};
 use smartbuild_test_rig::Work;
 
 use super::{Heard, engine, request};
@@ -14,14 +17,14 @@ async fn what_needs_buildkit_is_refused_before_anything_is_built() {
     for (change, said) in [
         (0, "this engine cannot build with secrets: it has no BuildKit"),
         (1, "this engine cannot build with SSH agents: it has no BuildKit"),
-        (2, "this engine cannot build RUN --mount (line 2): it has no BuildKit"),
+        (2, "this engine cannot build RUN --mount: it has no BuildKit"),
         (3, "this engine cannot build an image into which `.dockerignore` is copied"),
     ] {
         let mut request = request(&work, "FROM scratch\nLABEL a=b\n");
         match change {
             0 => drop(request.secrets.insert("id".into(), secret.clone())),
             1 => drop(request.ssh.insert("default".into(), "/sock".into())),
-            2 => request.needs_buildkit.push("RUN --mount (line 2)".into()),
+            2 => _ = request.needs_buildkit.insert(Feature::RunMount),
             _ => {}
         }
         let heard = Heard::default();

@@ -1,4 +1,4 @@
-//! What holds for every builder: BuildKit, the classic one, and podman's.
+//! What holds for every builder: BuildKit, the classic one, podman's, and buildah.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -41,6 +41,15 @@ macro_rules! for_every_builder {
                 }
             )*
         }
+        mod buildah {
+            $(
+                #[tokio::test]
+                #[ignore = "needs buildah: run tests/run.sh"]
+                async fn $name() {
+                    super::$name(|_| super::Builder::Buildah).await;
+                }
+            )*
+        }
     };
 }
 
@@ -56,29 +65,37 @@ for_every_builder! {
 }
 
 /// An engine, to be connected with.
-struct Builder {
-    endpoint: Endpoint,
-    buildkit: bool,
-    _podman: Option<Podman>,
+enum Builder {
+    Docker { buildkit: bool },
+    Podman(Podman),
+    Buildah,
 }
 
 impl Builder {
     fn docker(buildkit: bool) -> Self {
-        let endpoint = Endpoint::parse(rig::Engine::get().host(), "the rig", None).unwrap();
-        Self { endpoint, buildkit, _podman: None }
+        Self::Docker { buildkit }
     }
 
     /// podman's service, which is told that these registries are not encrypted.
     fn podman(registries: &[&Registry]) -> Self {
-        let podman = Podman::start(registries);
-        let socket = format!("unix://{}", podman.work.join("sock").display());
-        let endpoint = Endpoint::parse(&socket, "the test", None).unwrap();
-        Self { endpoint, buildkit: true, _podman: Some(podman) }
+        Self::Podman(Podman::start(registries))
     }
 
     async fn engine(&self) -> Engine {
-        let engine = Engine::connect(&self.endpoint).await.unwrap();
-        if self.buildkit { engine } else { engine.without_buildkit() }
+        let connect = async |host: &str| {
+            let endpoint = Endpoint::parse(host, "the test", None).unwrap();
+            Engine::connect(&endpoint).await.unwrap()
+        };
+        match self {
+            Self::Docker { buildkit: true } => connect(rig::Engine::get().host()).await,
+            Self::Docker { buildkit: false } => {
+                connect(rig::Engine::get().host()).await.without_buildkit()
+            }
+            Self::Podman(podman) => {
+                connect(&format!("unix://{}", podman.work.join("sock").display())).await
+            }
+            Self::Buildah => Engine::buildah(&[]).await.unwrap(),
+        }
     }
 }
 
@@ -141,7 +158,7 @@ async fn what_is_served_is_what_is_built(start: impl Fn(&[&Registry]) -> Builder
         .symlink("plain", "link")
         .symlink("/nowhere", "dangling");
     let dockerfile = format!(
-        "FROM {}\nCOPY . /c\nRUN cd /c && find . -exec stat -c '%N %a %u:%g %s' {{}} + && cat a*\n",
+        "FROM {}\nCOPY . /c\nRUN cd /c && find . -exec stat -c '%N %a %u:%g %s' {{}} + && cat a* && echo\n",
         registry.push_base()
     );
     let mut request = request(&work, &dockerfile);

@@ -1,0 +1,252 @@
+//! A build in the words of buildah's command line, and what it has no words for.
+
+use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf};
+
+use super::{ACTION, command::Program};
+use crate::{
+    dockerfile::Feature,
+    engine::{
+        build::{BuildError, BuildRequest, SecretSource},
+        error::Error,
+    },
+};
+
+/// The first version 1 of buildah that reads here-documents. Before, it takes their lines for
+/// instructions.
+const FIRST_WITH_HEREDOCS: u32 = 33;
+
+/// Where what it reads and writes is.
+pub(super) struct Paths {
+    pub(super) dockerfile: PathBuf,
+    pub(super) ignore: PathBuf,
+    pub(super) id: PathBuf,
+    pub(super) logins: PathBuf,
+    /// A directory that only this user can look into.
+    pub(super) secrets: PathBuf,
+    pub(super) context: PathBuf,
+    pub(super) contexts: BTreeMap<String, PathBuf>,
+}
+
+/// Whether there is anything in the request that it cannot do, or would do otherwise without saying
+/// so. What it refuses itself is left to it.
+pub(super) fn check(request: &BuildRequest, program: &Program) -> Result<(), BuildError> {
+    let version = &program.version;
+    let refuse = |what: String, why: &str| {
+        let why = format!("buildah {version} {why}; use a Docker Engine or a buildkitd");
+        Err(BuildError::Unsupported { what, why })
+    };
+    for feature in &request.needs_buildkit {
+        let why = match feature {
+            Feature::Heredoc if !program.is_at_least(FIRST_WITH_HEREDOCS) => {
+                "is too old for them (1.33 is the first that knows them)"
+            }
+            Feature::Patterns
+            | Feature::SecretEnv
+            | Feature::RunNetwork
+            | Feature::RunSecurity
+            | Feature::RunDevice
+            | Feature::AddUnpack => "does not know that",
+            _ => continue,
+        };
+        return refuse(feature.name().to_owned(), why);
+    }
+    if let Some(cache) = request.cache_to.first() {
+        return refuse(format!("with its cache exported to `{cache}`"), "has caches of its own");
+    }
+    if let Some(stage) = request.no_cache_filter.first() {
+        return refuse(
+            format!("without the cache of stage `{stage}` alone"),
+            "cannot tell them apart",
+        );
+    }
+    if program.chroot {
+        let isolation = "gives steps no more than a changed root here (set BUILDAH_ISOLATION=oci \
+                         where it can do more)";
+        if let Some(network) = request.network.as_ref().filter(|n| *n != "host" && *n != "default")
+        {
+            return refuse(format!("with the network `{network}`"), isolation);
+        }
+        if request.shm_size.is_some() {
+            return refuse("with another size of /dev/shm".to_owned(), isolation);
+        }
+    }
+    let comma = request.ssh.iter().find(|(_, socket)| socket.to_string_lossy().contains(','));
+    match comma {
+        Some((id, _)) => refuse(format!("with the SSH agent `{id}`"), "takes no path with a comma"),
+        None => Ok(()),
+    }
+}
+
+/// Whether the results of steps that it has from before may be used.
+///
+/// Its cache knows the instructions and the files they copy. It does not know what a mount shows
+/// them, nor their hosts, network and limits (tried with 1.28), so that it would give an old result
+/// for a new key.
+fn may_use_cache(request: &BuildRequest) -> bool {
+    !request.no_cache
+        && request.needs_buildkit.is_empty()
+        && request.add_hosts.is_empty()
+        && request.ulimits.is_empty()
+        && request.network.is_none()
+        && request.shm_size.is_none()
+}
+
+/// The arguments of `buildah build`.
+pub(super) fn arguments(
+    request: &BuildRequest,
+    paths: &Paths,
+    program: &Program,
+) -> Result<Vec<OsString>, BuildError> {
+    let mut arguments = Vec::<OsString>::new();
+    let mut add = |texts: &[&str]| arguments.extend(texts.iter().map(Into::into));
+    // OCI's format has no place for HEALTHCHECK, SHELL and ONBUILD.
+    add(&["build", "--format", "docker", "--layers", "--identity-label=false"]);
+    if program.chroot {
+        add(&["--isolation", "chroot", "--network", "host"]);
+    } else if let Some(network) = request.network.as_ref().filter(|n| *n != "default") {
+        add(&["--network", network]);
+    }
+    add(&[if request.pull { "--pull=always" } else { "--pull=missing" }]);
+    if !may_use_cache(request) {
+        add(&["--no-cache"]);
+    }
+    for tag in &request.tags {
+        add(&["--tag", &tag.to_string()]);
+    }
+    for name in request.build_args.keys() {
+        match hidden(name) {
+            // The value comes in the environment: others can see arguments.
+            true => add(&["--build-arg", name]),
+            false => add(&["--build-arg", &format!("{name}={}", request.build_args[name])]),
+        }
+    }
+    for (name, value) in &request.labels {
+        add(&["--label", &format!("{name}={value}")]);
+    }
+    for host in &request.add_hosts {
+        add(&["--add-host", host]);
+    }
+    for limit in &request.ulimits {
+        add(&["--ulimit", &format!("{}={}:{}", limit.name, limit.soft, limit.hard)]);
+    }
+    let texts = [
+        ("--target", request.target.clone()),
+        ("--platform", request.platform.as_ref().map(ToString::to_string)),
+        ("--shm-size", request.shm_size.map(|size| size.to_string())),
+        ("--timestamp", request.source_date_epoch.map(|seconds| seconds.to_string())),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            add(&[name, &text]);
+        }
+    }
+    for (index, (id, source)) in request.secrets.iter().enumerate() {
+        let file = paths.secrets.join(format!("secret-{index}"));
+        write_secret(&file, source)
+            .map_err(|reason| BuildError::Secret { id: id.clone(), reason })?;
+        add(&["--secret", &format!("id={id},src={}", file.display())]);
+    }
+    for (id, socket) in &request.ssh {
+        add(&["--ssh", &format!("{id}={}", socket.display())]);
+    }
+    for (name, path) in &paths.contexts {
+        add(&["--build-context", &format!("{name}={}", path.display())]);
+    }
+    let files = [
+        ("--authfile", &paths.logins),
+        ("--ignorefile", &paths.ignore),
+        ("--iidfile", &paths.id),
+        ("--file", &paths.dockerfile),
+    ];
+    for (name, path) in files {
+        arguments.extend([name.into(), path.into()]);
+    }
+    arguments.extend(["--".into(), paths.context.clone().into()]);
+    Ok(arguments)
+}
+
+/// The variables that hold the values of build arguments.
+pub(super) fn variables(request: &BuildRequest) -> impl Iterator<Item = (&String, &String)> {
+    request.build_args.iter().filter(|(name, _)| hidden(name))
+}
+
+/// Whether the value of a build argument can go through the program's environment: not where the
+/// program would take it for something of its own.
+fn hidden(name: &str) -> bool {
+    const OWN: [&str; 8] =
+        ["BUILDAH_", "CONTAINERS_", "STORAGE_", "REGISTRY_", "XDG_", "LD_", "GO", "_"];
+    !["PATH", "HOME", "TMPDIR", "USER", "SOURCE_DATE_EPOCH"].contains(&name)
+        && !OWN.iter().any(|start| name.starts_with(start))
+}
+
+/// Puts a secret into a file of its own, which goes with the build.
+fn write_secret(file: &std::path::Path, source: &SecretSource) -> Result<(), String> {
+    let value = source.read()?;
+    let written = fs::write(file, value);
+    written.map_err(|error| Error::broken(ACTION, &error).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{credentials::Anonymous, engine::Context};
+
+    fn program(version: &str) -> Program {
+        Program { version: version.into(), rootless: true, driver: "vfs".into(), chroot: true }
+    }
+
+    fn request() -> BuildRequest {
+        let context = Context { root: PathBuf::from("/c"), tree: Arc::default() };
+        BuildRequest::new(b"FROM scratch\n".to_vec(), context, Arc::new(Anonymous))
+    }
+
+    #[test]
+    fn values_are_not_among_the_arguments() {
+        let mut request = request();
+        for name in ["HTTP_PROXY", "TOKEN", "PATH"] {
+            request.build_args.insert(name.to_owned(), format!("value-of-{name}"));
+        }
+        let hidden: Vec<_> = variables(&request).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(hidden, ["HTTP_PROXY", "TOKEN"]);
+        let paths = Paths {
+            dockerfile: "/d".into(),
+            ignore: "/i".into(),
+            id: "/id".into(),
+            logins: "/l".into(),
+            secrets: "/s".into(),
+            context: "/c".into(),
+            contexts: BTreeMap::new(),
+        };
+        let arguments = arguments(&request, &paths, &program("1.28.2")).unwrap();
+        let text = arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        assert!(text.contains("--build-arg HTTP_PROXY --build-arg PATH=value-of-PATH"), "{text}");
+        assert!(text.ends_with("--file /d -- /c"), "{text}");
+    }
+
+    #[test]
+    fn what_it_would_do_otherwise_is_refused() {
+        let refused = |request: &BuildRequest, version: &str| {
+            check(request, &program(version)).err().map(|error| error.to_string())
+        };
+        let mut asked = request();
+        assert_eq!(refused(&asked, "1.28.2"), None);
+        asked.needs_buildkit = [Feature::Heredoc].into();
+        assert!(refused(&asked, "1.28.2").unwrap().contains("here-documents"));
+        assert_eq!(refused(&asked, "1.33.0"), None);
+        asked.network = Some("none".to_owned());
+        assert!(refused(&asked, "1.33.0").unwrap().contains("BUILDAH_ISOLATION"));
+    }
+
+    #[test]
+    fn its_cache_is_used_only_where_it_knows_all_that_counts() {
+        let mut asked = request();
+        assert!(may_use_cache(&asked));
+        asked.needs_buildkit = [Feature::RunMount].into();
+        assert!(!may_use_cache(&asked));
+        asked.needs_buildkit.clear();
+        asked.add_hosts = vec!["a:1.2.3.4".to_owned()];
+        assert!(!may_use_cache(&asked));
+    }
+}

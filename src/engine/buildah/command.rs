@@ -1,0 +1,229 @@
+//! Running the program: where it keeps images, what it says, and stopping it with all it started.
+
+use std::{
+    ffi::OsStr,
+    io::{self, BufRead as _, BufReader},
+    process::Stdio,
+};
+
+use serde::Deserialize;
+use tokio::{
+    process::{Child, Command},
+    sync::mpsc,
+    task::spawn_blocking,
+};
+
+use super::ACTION;
+use crate::engine::error::Error;
+
+const NAME: &str = "buildah";
+/// So many lines may wait to be read.
+const WAITING: usize = 256;
+
+/// The program, and how it works in this place.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    /// Its version, such as `1.28.2`.
+    pub(super) version: String,
+    /// Whether it has to do without the rights of root.
+    pub(super) rootless: bool,
+    /// How it keeps layers apart: `overlay`, `vfs`.
+    pub(super) driver: String,
+    /// Whether steps are kept apart by no more than a changed root: it needs no rights, and works
+    /// in containers.
+    pub(super) chroot: bool,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    host: Host,
+    store: Store,
+}
+
+#[derive(Deserialize)]
+struct Host {
+    #[serde(default)]
+    rootless: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Store {
+    graph_driver_name: String,
+    #[serde(default)]
+    graph_status: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Program {
+    pub(super) async fn find() -> Result<Self, Error> {
+        let mut program = Self {
+            version: String::new(),
+            rootless: false,
+            driver: String::new(),
+            chroot: std::env::var_os("BUILDAH_ISOLATION").is_none_or(|set| set == "chroot"),
+        };
+        let version = program.ask("say its version", ["--version"]).await?;
+        // `buildah version 1.28.2 (image-spec 1.1.0, runtime-spec 1.0.2)`
+        let version = String::from_utf8_lossy(&version);
+        program.version = version.split_whitespace().nth(2).unwrap_or_default().to_owned();
+        let said = program.ask("work here", ["info"]).await?;
+        let Info { host, store } =
+            serde_json::from_slice(&said).map_err(|error| Error::Protocol {
+                action: "find out how buildah works here".to_owned(),
+                what: format!("said what cannot be read ({error})"),
+            })?;
+        program.rootless = host.rootless;
+        program.driver = store.graph_driver_name;
+        let status = store.graph_status.unwrap_or_default();
+        let native = status.get("Native Overlay Diff").is_some_and(|native| native == "true");
+        // In a container without privileges overlays need a device that is not there, which is
+        // found out only when the first step runs.
+        let fuse = std::fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
+        if program.rootless && program.driver == "overlay" && !native && !fuse {
+            program.driver = "vfs".to_owned();
+        }
+        Ok(program)
+    }
+
+    /// A run of the program, to which arguments can be added.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(NAME);
+        if self.rootless && self.driver == "vfs" {
+            command.args(["--storage-driver", "vfs"]);
+        }
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        command
+    }
+
+    /// Whether it is of that version 1, or later.
+    pub(super) fn is_at_least(&self, minor: u32) -> bool {
+        let mut numbers = self.version.split('.').map(|part| part.parse::<u32>().ok());
+        match (numbers.next().flatten(), numbers.next().flatten()) {
+            (Some(1), Some(own)) => own >= minor,
+            (Some(major), _) => major > 1,
+            _ => false,
+        }
+    }
+
+    /// Runs it to its end, and gives what it wrote.
+    pub(super) async fn ask<S: AsRef<OsStr>>(
+        &self,
+        action: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<u8>, Error> {
+        let mut command = self.command();
+        command.args(arguments);
+        self.finish(action, command).await
+    }
+
+    /// Runs a command that was put together to its end, and gives what it wrote.
+    pub(super) async fn finish(
+        &self,
+        action: &str,
+        mut command: Command,
+    ) -> Result<Vec<u8>, Error> {
+        let output = command.output().await.map_err(not_started)?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let last = text.lines().rfind(|line| line.starts_with("Error")).unwrap_or(text.trim());
+        let message = last.strip_prefix("Error: ").unwrap_or(last);
+        Err(Error::failed(action, self.with_advice(message.to_owned())))
+    }
+
+    /// What it says, with what to do where that is known.
+    pub(super) fn with_advice(&self, message: String) -> String {
+        let advice = if message.contains("CLONE_NEWUSER") {
+            "this place forbids user namespaces, which buildah needs; in a container of Docker's, \
+             allow them with --security-opt seccomp=unconfined"
+        } else if message.contains("supplemental groups") || message.contains("subuid") {
+            "give this user ranges in /etc/subuid and /etc/subgid, as `man 5 subuid` says"
+        } else {
+            return message;
+        };
+        format!("{message}; {advice}")
+    }
+}
+
+fn not_started(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::NotInstalled { program: NAME },
+        _ => Error::broken("run buildah", &error),
+    }
+}
+
+/// A run whose lines are read while it works. Dropping it kills the program, and all it started.
+pub(super) struct Talk {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Talk {
+    /// Starts the command. Both its outputs go through one pipe, so that what steps write stays
+    /// between the lines that name the steps.
+    pub(super) fn start(mut command: Command) -> Result<Self, Error> {
+        let broken = |error: io::Error| Error::broken(ACTION, &error);
+        let (reader, writer) = io::pipe().map_err(broken)?;
+        command.stdout(writer.try_clone().map_err(broken)?).stderr(writer);
+        let child = command.spawn().map_err(not_started)?;
+        // Ours, which would keep the pipe open.
+        drop(command);
+        let (sender, lines) = mpsc::channel(WAITING);
+        spawn_blocking(move || {
+            let mut reader = BufReader::new(reader);
+            let mut line = Vec::new();
+            while let Ok(1..) = reader.read_until(b'\n', &mut line) {
+                let text = String::from_utf8_lossy(&line).into_owned();
+                line.clear();
+                if sender.blocking_send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { child, lines })
+    }
+
+    /// The next line, with its end; `None` when there are no more.
+    pub(super) async fn line(&mut self) -> Option<String> {
+        self.lines.recv().await
+    }
+
+    /// Waits for the program's end, and says whether it succeeded.
+    pub(super) async fn end(mut self) -> Result<bool, Error> {
+        let status = self.child.wait().await.map_err(|e| Error::broken(ACTION, &e))?;
+        Ok(status.success())
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Talk {
+    fn drop(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process_group};
+        // Without rights it works in a child of its own, which a signal to the parent leaves alone.
+        let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let program = |version: &str| Program {
+            version: version.to_owned(),
+            rootless: false,
+            driver: String::new(),
+            chroot: true,
+        };
+        assert!(program("1.33.0").is_at_least(33) && program("1.100.0-dev").is_at_least(33));
+        assert!(program("2.0.0").is_at_least(33));
+        assert!(!program("1.28.2").is_at_least(33) && !program("").is_at_least(33));
+    }
+}

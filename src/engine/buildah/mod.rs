@@ -1,0 +1,191 @@
+//! buildah: a program that builds, for places without an engine.
+//!
+//! It is fed what every engine is fed: the Dockerfile with its bases pinned, and a copy of the
+//! entries that were hashed, verified while it is made. It works for users without rights and in
+//! containers without privileges, as long as these may make user namespaces.
+//!
+//! | module | knows |
+//! |---|---|
+//! | `command` | how the program is run, what it says, and how it is stopped |
+//! | `files` | the copy of a context |
+//! | `registries` | what it is told of registries and logins |
+//! | `arguments` | what of a build it can do, and how that is written |
+//! | `images` | its store |
+
+mod arguments;
+mod command;
+mod files;
+mod images;
+mod registries;
+
+use std::path::Path;
+
+use tokio::task::spawn_blocking;
+
+use self::{
+    arguments::{Paths, arguments, check, variables},
+    command::Program,
+    files::Copy,
+    registries::Registries,
+};
+use super::{
+    Version,
+    build::{BuildError, BuildRequest},
+    classic::Output,
+    error::Error,
+    http::ErrorDetail,
+    images::ImageId,
+    progress::{Event, Progress},
+};
+
+/// What is being done, for errors.
+const ACTION: &str = "build the image";
+
+/// The program, and what it said of this place.
+#[derive(Clone, Debug)]
+pub(super) struct Buildah {
+    program: Program,
+    /// Hosts that the user calls insecure.
+    insecure: Vec<String>,
+}
+
+impl Buildah {
+    /// Finds the program and asks how it would work here.
+    pub(super) async fn find(insecure: &[String]) -> Result<Self, Error> {
+        Ok(Self { program: Program::find().await?, insecure: insecure.to_vec() })
+    }
+
+    pub(super) fn version(&self) -> Version {
+        let Program { version, rootless, driver, .. } = &self.program;
+        let rights = if *rootless { "without rights" } else { "as root" };
+        Version {
+            name: "buildah".to_owned(),
+            version: format!("{version} ({rights}, {driver})"),
+            platform: crate::platform::Platform::host().to_string(),
+            containerd_store: false,
+        }
+    }
+
+    pub(super) async fn build(
+        &self,
+        request: &BuildRequest,
+        progress: &dyn Progress,
+    ) -> Result<ImageId, BuildError> {
+        check(request, &self.program)?;
+        let private = private_directory().map_err(|e| Error::broken(ACTION, &e))?;
+        let registries = Registries::write(private.path(), request, &self.insecure).await?;
+        let write = |name: &str, content: &[u8]| {
+            let path = private.path().join(name);
+            std::fs::write(&path, content).map(|()| path).map_err(|e| Error::broken(ACTION, &e))
+        };
+        let copy = copy(request).await?;
+        let paths = Paths {
+            dockerfile: write("Dockerfile", &request.dockerfile)?,
+            // What is ignored was left out before.
+            ignore: write("ignore", b"")?,
+            id: private.path().join("id"),
+            logins: registries.logins().to_owned(),
+            secrets: private.path().to_owned(),
+            context: copy.of(""),
+            contexts: request.contexts.keys().map(|name| (name.clone(), copy.of(name))).collect(),
+        };
+        let mut command = self.program.command();
+        command.args(arguments(request, &paths, &self.program)?);
+        command.envs(variables(request)).envs([registries.variable()]);
+
+        let mut running = command::Talk::start(command)?;
+        let mut output = Output::default();
+        let mut last = String::new();
+        while let Some(line) = running.line().await {
+            match what_it_says(&line) {
+                Said::Error(message) => last = message,
+                Said::OfItself => progress.event(Event::Note { text: line }),
+                Said::Step => output.text(&line, progress),
+            }
+        }
+        if running.end().await? {
+            output.finish(progress);
+            let id = std::fs::read_to_string(&paths.id).map_err(|e| Error::broken(ACTION, &e))?;
+            return Ok(ImageId::parse(ACTION, id.trim())?);
+        }
+        let failure = ErrorDetail { code: None, message: self.program.with_advice(last) };
+        Err(output.failure(failure, progress))
+    }
+}
+
+/// Copies the contexts of a build, on a thread of its own that ends soon if nobody waits for it.
+async fn copy(request: &BuildRequest) -> Result<Copy, BuildError> {
+    let contexts = [(String::new(), request.context.clone())].into_iter();
+    let contexts = contexts.chain(request.contexts.clone());
+    let (contexts, latest) = (contexts.collect::<Vec<_>>(), request.source_date_epoch);
+    let (waiting, wanted) = tokio::sync::oneshot::channel::<()>();
+    let copied = spawn_blocking(move || Copy::make(&contexts, latest, &|| waiting.is_closed()));
+    let copied = copied.await.map_err(|e| Error::broken(ACTION, &e))?;
+    drop(wanted);
+    copied
+}
+
+/// A directory that only this user can look into.
+fn private_directory() -> std::io::Result<tempfile::TempDir> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_dir());
+    let place = runtime.map_or_else(std::env::temp_dir, Into::into);
+    let new = tempfile::Builder::new().prefix("smartbuild-").tempdir_in(place);
+    // The runtime directory of another user, which `su` leaves in the environment.
+    new.or_else(|_| tempfile::Builder::new().prefix("smartbuild-").tempdir())
+}
+
+/// Who speaks in a line of the program.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// The program gives up.
+    Error(String),
+    /// The program, about what it does for itself.
+    OfItself,
+    /// The program about a step, or the step.
+    Step,
+}
+
+fn what_it_says(line: &str) -> Said {
+    /// What containers/image says while it moves images, and buildah's log.
+    const OWN: [&str; 9] = [
+        "Trying to pull ",
+        "Getting image source signatures",
+        "Copying blob sha256:",
+        "Copying blob ",
+        "Copying config sha256:",
+        "Writing manifest to image destination",
+        "Storing signatures",
+        "time=\"",
+        "subprocess exited with status ",
+    ];
+    match line.strip_prefix("Error: ") {
+        Some(message) => Said::Error(reason(message.trim()).to_owned()),
+        None if OWN.iter().any(|start| line.starts_with(start)) => Said::OfItself,
+        None => Said::Step,
+    }
+}
+
+/// What comes after the name of the step, which is known.
+fn reason(message: &str) -> &str {
+    match message.strip_prefix("building at STEP ") {
+        Some(rest) => rest.split_once("\": ").map_or(rest, |(_, reason)| reason),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_program_says_is_told_from_what_a_step_writes() {
+        let failed =
+            "Error: building at STEP \"RUN false\": while running runtime: exit status 1\n";
+        let reason = "while running runtime: exit status 1";
+        assert_eq!(what_it_says(failed), Said::Error(reason.into()));
+        assert_eq!(what_it_says("Copying blob sha256:0123 done\n"), Said::OfItself);
+        assert_eq!(what_it_says("time=\"2026\" level=warning msg=\"x\"\n"), Said::OfItself);
+        assert_eq!(what_it_says("STEP 1/2: FROM base\n"), Said::Step);
+        assert_eq!(what_it_says("anything else\n"), Said::Step);
+    }
+}
