@@ -266,17 +266,14 @@ impl ServiceItem {
 
 impl CredentialApi for ServiceItem {
     fn set_secret(&self, secret: &[u8]) -> Result<()> {
-        let attributes = HashMap::from([
-            SCHEMA,
-            LABEL,
-            OURS,
-            ("server", &*self.server),
-            ("username", &*self.username),
-        ]);
         let store = &self.store;
         let collection = store.default_collection()?;
-        let attributes: HashMap<String, String> =
-            attributes.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let place = [("server", &*self.server), ("username", &*self.username)];
+        let attributes: HashMap<_, _> = [SCHEMA, LABEL, OURS]
+            .into_iter()
+            .chain(place)
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         // Docker's own `list` shows the label, so it is the server.
         let properties: PropMap = HashMap::from([
             (format!("{ITEM}.Label"), boxed(self.server.clone())),
