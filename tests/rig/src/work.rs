@@ -100,3 +100,25 @@ impl Work {
         program.start(&self.path(), &self.home())
     }
 }
+
+/// The kernel would keep the key of a token cache for hours after its directory is gone, and a user
+/// may have some hundreds of keys only.
+#[cfg(target_os = "linux")]
+impl Drop for Work {
+    fn drop(&mut self) {
+        use linux_keyutils::{KeyRing, KeyRingIdentifier};
+
+        let cache = self.home().join(".cache/docker-credential-aliyun");
+        if !cache.exists() {
+            return;
+        }
+        // As helper/src/cache/key.rs names it.
+        let name = crate::sha256(cache.as_os_str().as_encoded_bytes());
+        let name = format!("docker-credential-aliyun:cache:{}", &name["sha256:".len()..][..16]);
+        // Not every kernel lets us keep keys, and not every cache has one there.
+        let Ok(ring) = KeyRing::get_persistent(KeyRingIdentifier::Process) else { return };
+        if let Ok(key) = ring.search(&name) {
+            let _ = ring.unlink_key(key);
+        }
+    }
+}
