@@ -89,7 +89,7 @@ impl<'a> Names<'a> {
         self.bytes.len().saturating_sub(self.count * Self::HEAD)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<FileKind>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Name<'_>> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let (name, after) = split(rest)?;
@@ -99,8 +99,11 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The first name, with its kind, and what follows it.
-fn split(bytes: &[u8]) -> Option<((&[u8], Option<FileKind>), &[u8])> {
+/// A name, with its kind where the directory tells.
+type Name<'a> = (&'a [u8], Option<FileKind>);
+
+/// The first name, and what follows it.
+fn split(bytes: &[u8]) -> Option<(Name<'_>, &[u8])> {
     let (&[kind, low, high], rest) = bytes.split_first_chunk()?;
     let (name, rest) = rest.split_at_checked(u16::from_le_bytes([low, high]).into())?;
     Some(((name, FileKind::from_byte(kind)), rest))

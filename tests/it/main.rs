@@ -11,4 +11,5 @@ mod registry;
 mod selection;
 mod soundness;
 mod stages;
+mod stat_cache;
 mod terminal;
