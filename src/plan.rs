@@ -36,6 +36,8 @@ pub enum Why {
     NotSkippable(String),
     /// No image of this key was found.
     Missing,
+    /// What is written into a file is built from its inputs, whatever the registry has.
+    Output,
     /// What stands under the key's tag is not its image.
     Impostor(String),
     /// The registry could not be asked.
@@ -82,6 +84,7 @@ impl fmt::Display for Why {
         match self {
             Self::Forced => f.write_str("--no-cache was given"),
             Self::NotSkippable(reason) => write!(f, "the build cannot be skipped: {reason}"),
+            Self::Output => f.write_str("it is written into a file (--output)"),
             Self::Missing => f.write_str("there is no image of these inputs yet"),
             Self::Impostor(reason) => {
                 write!(f, "what stands under the key's tag is not its image: {reason}")

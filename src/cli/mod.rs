@@ -4,6 +4,7 @@
 
 mod build;
 mod check;
+mod doctor;
 mod explain;
 mod inputs;
 mod key;
@@ -63,6 +64,8 @@ enum Command {
     Inputs(BuildCommand),
     /// Say whether a build would be skipped; builds nothing
     Check(BuildCommand),
+    /// Say what stands between this machine and a build, and what to do about it
+    Doctor(BuildCommand),
     /// Say what changed since an image was built, or between two builds
     #[command(after_help = EXPLAIN_HELP)]
     Explain {
@@ -133,6 +136,7 @@ fn run_command(cli: Cli) -> Result<Exit, run::Error> {
         Command::Key(command) => key::run(&request(command)?),
         Command::Inputs(command) => inputs::run(&request(command)?),
         Command::Check(command) => check::run(&request(command)?),
+        Command::Doctor(command) => doctor::run(&request(command)?),
         Command::Prune(options) => prune::run(&options),
         Command::Explain { options, sides } => {
             explain::run(&request(BuildCommand { options, context: None })?, &sides)

@@ -50,13 +50,18 @@ pub struct BuildOptions {
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     pub platform: Vec<String>,
 
-    /// What to build with [default: auto, which is the Docker Engine, or buildah where there is none]
+    /// What to build with [default: auto: the one that is named by BUILDKIT_HOST or DOCKER_HOST,
+    /// else whichever is there]
     #[arg(long, value_enum, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
 
     /// Push the tags; with this, the registry is where built images are looked for
     #[arg(long)]
     pub push: bool,
+
+    /// Write what was built: a directory, - for a tar on stdout, or type=local|tar|oci[,dest=PATH]
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub output: Option<String>,
 
     /// Have the image in the engine's store at the end, also when the build was skipped
     #[arg(long)]

@@ -240,6 +240,12 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
+    /// What was built cannot be written where it should go.
+    #[error("cannot write the output of the build: {source}")]
+    Output {
+        /// Why.
+        source: io::Error,
+    },
     /// The engine cannot build this.
     #[error("this engine cannot build {what}: {why}")]
     Unsupported {

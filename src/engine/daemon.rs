@@ -12,10 +12,13 @@ use bollard::{ClientVersion, Docker};
 use super::{
     Endpoint, Error, ImageId, Progress, Version,
     build::{BuildError, BuildRequest},
-    buildkit, classic,
+    buildkit::{self, Place},
+    classic,
     endpoint::Address,
     http::{Http, accepted, empty},
+    output::{Output, OutputKind},
 };
+use crate::registry::Digest;
 
 /// A Docker Engine that answers.
 #[derive(Clone)]
@@ -39,8 +42,13 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Whether its BuildKit knows named contexts (Docker 23.0, BuildKit 0.10).
+    pub(super) fn knows_contexts(&self) -> bool {
+        self.has_api(&ClientVersion { major_version: 1, minor_version: 42 })
+    }
+
     /// Whether it speaks that version of the API, or a later one.
-    pub(super) fn has_api(&self, wanted: &ClientVersion) -> bool {
+    fn has_api(&self, wanted: &ClientVersion) -> bool {
         api_version(&self.api).is_some_and(|api| api >= *wanted)
     }
 }
@@ -130,6 +138,27 @@ impl Daemon {
         let info = self.docker.info().await.map_err(|e| of_bollard("say how it is set up", e))?;
         let mut words = info.driver_status.iter().flatten().flatten();
         Ok(words.any(|word| word.starts_with("io.containerd.snapshotter")))
+    }
+
+    /// Builds, and writes what was built into a file.
+    pub(super) async fn export(
+        &self,
+        request: &BuildRequest,
+        output: &Output,
+        progress: &dyn Progress,
+    ) -> Result<Option<Digest>, BuildError> {
+        let refuse = |why: &str| {
+            let what = "into a file (--output)".to_owned();
+            Err(BuildError::Unsupported { what, why: why.to_owned() })
+        };
+        if !self.capabilities.buildkit {
+            return refuse("it has no BuildKit; use an engine that has, a buildkitd or buildah");
+        }
+        if output.kind == OutputKind::Oci && !self.has_containerd_store().await? {
+            return refuse("only engines with containerd's image store write images (type=oci)");
+        }
+        let place = Place::Engine(&self.http, &self.capabilities);
+        buildkit::export(place, request, output, progress).await
     }
 
     /// Builds an image with exactly the inputs of `request`, and tags it.

@@ -36,6 +36,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Opens a connection.
 pub(super) async fn dial(address: &Address) -> io::Result<Connection> {
+    dial_for(address, &[]).await
+}
+
+/// Opens a connection on which HTTP/2 is spoken from the start, which TLS has to agree on.
+pub(super) async fn dial_http2(address: &Address) -> io::Result<Connection> {
+    dial_for(address, &[b"h2"]).await
+}
+
+async fn dial_for(address: &Address, protocols: &[&[u8]]) -> io::Result<Connection> {
     match address {
         Address::Unix(path) => unix(path).await,
         Address::NamedPipe(path) => named_pipe(path).await,
@@ -45,10 +54,18 @@ pub(super) async fn dial(address: &Address) -> io::Result<Connection> {
             stream.set_nodelay(true)?;
             let Some(tls) = tls else { return Ok(Box::new(stream)) };
             let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(tls_config(tls)?));
+            let mut config = tls_config(tls)?;
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
             Ok(Box::new(connector.connect(name, stream).await?))
         }
         Address::Ssh(address) => Ok(Box::new(ssh(address)?)),
+        Address::Program { command, .. } => {
+            let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+            let mut command = Command::new(program);
+            command.args(arguments);
+            Ok(Box::new(piped(command)?))
+        }
     }
 }
 
@@ -133,6 +150,11 @@ fn ssh(SshAddress { user, host, port, socket }: &SshAddress) -> io::Result<Piped
         command.arg(format!("--host=unix://{}", quoted(socket)));
     }
     command.args(["system", "dial-stdio"]);
+    piped(command)
+}
+
+/// Starts a program, and takes its input and output for the connection.
+fn piped(mut command: Command) -> io::Result<Piped> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     match (child.stdin.take(), child.stdout.take()) {

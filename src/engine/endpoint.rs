@@ -38,6 +38,13 @@ pub enum Address {
     },
     /// The `docker` command on another machine, reached through the `ssh` command.
     Ssh(SshAddress),
+    /// A program whose input and output are the connection.
+    Program {
+        /// The address as it was written.
+        shown: String,
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
 }
 
 /// The parts of `ssh://[user@]host[:port][/socket]`.
@@ -286,6 +293,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Program { shown, .. } => f.write_str(shown),
             Self::NamedPipe(path) => write!(f, "npipe://{}", path.replace('\\', "/")),
             Self::Tcp { host, port, .. } if host.contains(':') => {
                 write!(f, "tcp://[{host}]:{port}")

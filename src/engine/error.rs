@@ -12,8 +12,10 @@ pub enum Error {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// Nobody answers.
-    #[error("no Docker Engine answers at {endpoint}: {reason}; {advice}")]
+    #[error("no {what} answers at {endpoint}: {reason}; {advice}")]
     NotRunning {
+        /// What does not.
+        what: &'static str,
         /// Where it was looked for, and who said so.
         endpoint: String,
         /// What the system says.

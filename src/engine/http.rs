@@ -117,7 +117,7 @@ impl Http {
             ErrorKind::TimedOut => "it does not answer".to_owned(),
             _ => innermost(error),
         };
-        Error::NotRunning { endpoint, reason, advice: advice(address) }
+        Error::NotRunning { what: "Docker Engine", endpoint, reason, advice: advice(address) }
     }
 }
 
@@ -146,7 +146,7 @@ fn advice(address: &Address) -> String {
                 .to_owned()
         }
         Address::NamedPipe(_) => "start Docker Desktop".to_owned(),
-        Address::Tcp { .. } => {
+        Address::Tcp { .. } | Address::Program { .. } => {
             "start it there, or correct DOCKER_HOST; in CI, check that the service is up".to_owned()
         }
         Address::Ssh(SshAddress { host, .. }) => {

@@ -14,6 +14,7 @@
 //! | `context` | the files that an engine is served, and the times they get |
 //! | `buildkit` | the session: files, logins, secrets and agents, served to BuildKit |
 //! | `classic` | the builder before BuildKit, and podman's |
+//! | `output` | what a build is written into instead of a store |
 //! | `buildah` | the program that builds where there is no engine |
 //! | `progress` | what there is to tell meanwhile |
 
@@ -31,6 +32,7 @@ mod history;
 mod http;
 mod images;
 mod log;
+mod output;
 mod progress;
 
 pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};
@@ -41,22 +43,28 @@ pub use error::Error;
 pub use find::{Choice, Search};
 pub use images::{ImageId, LocalImage};
 pub use log::Log;
+pub use output::{Output, OutputKind};
 pub use progress::{Amount, Event, Progress, Silent, StepId, Stream};
 
-use self::{buildah::Buildah, daemon::Daemon};
+use self::{
+    buildah::Buildah,
+    buildkit::{Buildkitd, Place},
+    daemon::Daemon,
+};
 use crate::{
     credentials::Login,
     platform::Platform,
-    registry::{Digest, Reference},
+    registry::{Digest, Reference, Repository},
 };
 
-/// What builds images, and has a store for them.
+/// What builds images and, but for a `buildkitd`, has a store for them.
 #[derive(Clone)]
 pub struct Engine(Kind);
 
 #[derive(Clone)]
 enum Kind {
     Docker(Daemon),
+    BuildKit(Buildkitd),
     Buildah(Buildah),
 }
 
@@ -82,6 +90,14 @@ impl Engine {
         Daemon::connect(endpoint).await.map(|daemon| Self(Kind::Docker(daemon)))
     }
 
+    /// Contacts the `buildkitd` at `endpoint` and learns what it can do.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub async fn buildkitd(endpoint: &Endpoint) -> Result<Self, Error> {
+        Buildkitd::connect(endpoint).await.map(|buildkitd| Self(Kind::BuildKit(buildkitd)))
+    }
+
     /// The program `buildah`, to which these registries are not encrypted.
     ///
     /// # Errors
@@ -95,7 +111,7 @@ impl Engine {
     pub fn capabilities(&self) -> Option<&Capabilities> {
         match &self.0 {
             Kind::Docker(daemon) => Some(&daemon.capabilities),
-            Kind::Buildah(_) => None,
+            Kind::BuildKit(_) | Kind::Buildah(_) => None,
         }
     }
 
@@ -115,7 +131,101 @@ impl Engine {
     pub async fn version(&self) -> Result<Version, Error> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.version().await,
+            Kind::BuildKit(buildkitd) => Ok(buildkitd.version()),
             Kind::Buildah(buildah) => Ok(buildah.version()),
+        }
+    }
+
+    /// Where it is; `None` for a program.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match &self.0 {
+            Kind::Docker(daemon) => Some(&daemon.http.endpoint),
+            Kind::BuildKit(buildkitd) => Some(buildkitd.endpoint()),
+            Kind::Buildah(_) => None,
+        }
+    }
+
+    /// What it can do beyond building and pushing an image, for people. `version` is what it said of
+    /// itself.
+    #[must_use]
+    pub fn abilities(&self, version: &Version) -> Vec<&'static str> {
+        const BUILDKIT: [&str; 3] = ["secrets", "SSH agents", "named contexts"];
+        let old = self.capabilities().is_some_and(|engine| !engine.knows_contexts());
+        let (most, oci) = match &self.0 {
+            Kind::BuildKit(_) => (true, true),
+            Kind::Docker(daemon) => (daemon.capabilities.buildkit, version.containerd_store),
+            Kind::Buildah(_) => return [&BUILDKIT[..], &["--output local, tar, oci"]].concat(),
+        };
+        if !most {
+            return vec!["what the builder before BuildKit can"];
+        }
+        let rest: &[&str] = if oci {
+            &["--cache-to inline, registry", "--output local, tar, oci", "push while building"]
+        } else {
+            &["--cache-to inline", "--output local, tar"]
+        };
+        let known = if old { &BUILDKIT[..2] } else { &BUILDKIT[..] };
+        [known, rest].concat()
+    }
+
+    /// Whether it keeps the images that it builds.
+    #[must_use]
+    pub fn keeps_images(&self) -> bool {
+        !matches!(self.0, Kind::BuildKit(_))
+    }
+
+    /// Whether it can push while it builds, past any store: [`Engine::build_and_push`].
+    ///
+    /// # Errors
+    /// When the engine does not say.
+    pub async fn pushes_directly(&self) -> Result<bool, Error> {
+        match &self.0 {
+            Kind::BuildKit(_) => Ok(true),
+            Kind::Docker(daemon) if daemon.capabilities.buildkit => {
+                daemon.has_containerd_store().await
+            }
+            Kind::Docker(_) | Kind::Buildah(_) => Ok(false),
+        }
+    }
+
+    /// Builds an image and pushes it into a repository under its digest alone, which it gives. The
+    /// registry may go without encryption if it is `insecure`.
+    ///
+    /// # Errors
+    /// As [`Engine::build`], and when the registry refuses.
+    pub async fn build_and_push(
+        &self,
+        request: &BuildRequest,
+        repository: &Repository,
+        insecure: bool,
+        progress: &dyn Progress,
+    ) -> Result<Digest, BuildError> {
+        let place = match &self.0 {
+            Kind::BuildKit(buildkitd) => Place::Daemon(buildkitd),
+            Kind::Docker(daemon) => Place::Engine(&daemon.http, &daemon.capabilities),
+            Kind::Buildah(_) => return Err(unsupported("and push it past its store")),
+        };
+        buildkit::push(place, request, repository, insecure, progress).await
+    }
+
+    /// Builds, and writes what was built into a file or a directory. Gives the digest of the image,
+    /// where it is one.
+    ///
+    /// # Errors
+    /// As [`Engine::build`], and when it cannot be written.
+    pub async fn export(
+        &self,
+        request: &BuildRequest,
+        output: &Output,
+        progress: &dyn Progress,
+    ) -> Result<Option<Digest>, BuildError> {
+        match &self.0 {
+            Kind::BuildKit(buildkitd) => {
+                buildkit::export(Place::Daemon(buildkitd), request, output, progress).await
+            }
+            Kind::Docker(daemon) => daemon.export(request, output, progress).await,
+            Kind::Buildah(buildah) => buildah.export(request, output, progress).await,
         }
     }
 
@@ -132,6 +242,7 @@ impl Engine {
     ) -> Result<ImageId, BuildError> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.build(request, progress).await,
+            Kind::BuildKit(_) => Err(unsupported("into a store, for it has none")),
             Kind::Buildah(buildah) => buildah.build(request, progress).await,
         }
     }
@@ -143,6 +254,7 @@ impl Engine {
     pub async fn find_labelled(&self, label: &str, value: &str) -> Result<Vec<LocalImage>, Error> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.find_labelled(label, value).await,
+            Kind::BuildKit(_) => Ok(Vec::new()),
             Kind::Buildah(buildah) => buildah.find_labelled(label, value).await,
         }
     }
@@ -155,6 +267,7 @@ impl Engine {
     pub async fn last_instruction(&self, image: &ImageId) -> Result<Option<String>, Error> {
         let last = match &self.0 {
             Kind::Docker(daemon) => daemon.last_instruction(image).await,
+            Kind::BuildKit(_) => Ok(None),
             Kind::Buildah(buildah) => buildah.last_instruction(image).await,
         };
         last.map(|last| last.map(|instruction| instruction.replace('"', "")))
@@ -167,6 +280,7 @@ impl Engine {
     pub async fn inspect(&self, name: &str) -> Result<Option<LocalImage>, Error> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.inspect(name).await,
+            Kind::BuildKit(_) => Ok(None),
             Kind::Buildah(buildah) => buildah.inspect(name).await,
         }
     }
@@ -178,6 +292,7 @@ impl Engine {
     pub async fn tag(&self, image: &ImageId, name: &Reference) -> Result<(), Error> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.tag(image, name).await,
+            Kind::BuildKit(_) => Err(no_store(format!("tag the image as {name}"))),
             Kind::Buildah(buildah) => buildah.tag(image, name).await,
         }
     }
@@ -190,6 +305,7 @@ impl Engine {
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.remove(name).await,
+            Kind::BuildKit(_) => Err(no_store(format!("remove the image {name}"))),
             Kind::Buildah(buildah) => buildah.remove(name).await,
         }
     }
@@ -207,6 +323,7 @@ impl Engine {
     ) -> Result<(), Error> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.pull(image, platform, login, progress).await,
+            Kind::BuildKit(_) => Err(no_store(format!("pull {image}"))),
             Kind::Buildah(buildah) => buildah.pull(image, platform, login).await,
         }
     }
@@ -224,7 +341,18 @@ impl Engine {
     ) -> Result<Digest, Error> {
         match &self.0 {
             Kind::Docker(daemon) => daemon.push(name, login, progress).await,
+            Kind::BuildKit(_) => Err(no_store(format!("push {name}"))),
             Kind::Buildah(buildah) => buildah.push(name, login).await,
         }
     }
+}
+
+/// What a `buildkitd` is asked for that only a store could do.
+fn no_store(action: String) -> Error {
+    Error::Failed { action, message: "a buildkitd keeps no images; use a Docker Engine".to_owned() }
+}
+
+fn unsupported(what: &str) -> BuildError {
+    let why = "use another engine, or ask for something else (--push, --output)".to_owned();
+    BuildError::Unsupported { what: format!("an image {what}"), why }
 }

@@ -14,12 +14,12 @@ use super::{
     stages::{self, Stage},
 };
 use crate::{
-    engine::{Engine, LocalImage, Progress},
+    engine::{BuildRequest, Engine, LocalImage, Progress},
     inputs::{Difference, ImageIdentity, Key},
     plan::{self, Found, Plan, Why, Wish},
     registry::{self, Access, Digest, Manifest, Reference, Repository},
     report::{Outcome, Report, TagChange, Tagged},
-    settings::{self, Request},
+    settings::{self, OutputSpec, Request},
 };
 
 /// Sees to it that the image of `request` exists and has its names.
@@ -33,6 +33,11 @@ pub async fn build(
     progress: &dyn Progress,
 ) -> Result<Report, Error> {
     let started = Instant::now();
+    if request.platforms.len() > 1 && request.output.is_some() {
+        return Err(Error::Settings(settings::Error::Conflict(
+            "--output writes one platform: run smartbuild once for each".into(),
+        )));
+    }
     if request.platforms.len() > 1 && (request.load || !request.push) {
         return Err(Error::Settings(settings::Error::Conflict(
             "an image of several platforms can only be pushed: give --push, or one platform to have \
@@ -49,7 +54,11 @@ pub async fn build(
         Some(Part { prepared, .. }) if whole.parts.is_empty() => {
             let run =
                 Run { started, ..Run::new(request, world, prepared, progress, &request.tags) };
-            if request.push { run.in_registry().await } else { run.in_engine().await }
+            match &request.output {
+                None if request.push => run.in_registry().await,
+                None => run.in_engine().await,
+                Some(output) => run.written(output).await,
+            }
         }
         last => {
             whole.parts.extend(last);
@@ -121,6 +130,24 @@ pub(super) fn announce(why: &Why, request: &Request, world: &World) -> Result<()
         platforms => format!("building for {}: {why}", platforms.join(", ")),
     });
     Ok(())
+}
+
+/// An image that was built or found, and where it is.
+enum Made {
+    /// In the engine's store, with all its names.
+    Stored(LocalImage),
+    /// In the registry, and nothing points at it yet.
+    Pushed(Reference),
+}
+
+impl Made {
+    /// What the engine calls it.
+    fn id(&self) -> Option<Digest> {
+        match self {
+            Self::Stored(image) => Some(image.id.digest().clone()),
+            Self::Pushed(_) => None,
+        }
+    }
 }
 
 /// One build for one platform, from the key on.
@@ -197,7 +224,7 @@ impl<'a> Run<'a> {
                 {
                     self.world.reporter.say(&changes);
                 }
-                let (outcome, image, stages) = self.image(&why).await?;
+                let (outcome, made, stages) = self.made(&why).await?;
                 let (manifest, tags) = match self.published_meanwhile(&why, &home).await? {
                     Some(manifest) => {
                         let names = &self.request.tags;
@@ -205,21 +232,32 @@ impl<'a> Run<'a> {
                         (manifest, tags)
                     }
                     None => {
-                        let (manifest, tags) = self.push(&image).await?;
+                        let (manifest, tags) = self.push(&made).await?;
                         self.publish_key(&why, &home, &manifest).await?;
                         (manifest, tags)
                     }
                 };
                 self.publish_stages(stages).await;
-                Ok(self.report(
-                    outcome,
-                    Some(manifest.digest),
-                    Some(image.id.digest().clone()),
-                    tags,
-                    Some(why),
-                ))
+                Ok(self.report(outcome, Some(manifest.digest), made.id(), tags, Some(why)))
             }
         }
+    }
+
+    /// With `--output`: the engine builds what is written, from the same inputs, whatever the
+    /// registry has; with `--push` as well, the image is made to be there first.
+    async fn written(self, output: &OutputSpec) -> Result<Report, Error> {
+        let (request, world, progress) = (self.request, self.world, self.progress);
+        let (build, _) = self.build_request().await?;
+        let (build, output) = (BuildRequest { tags: Vec::new(), ..build }, serve::output(output));
+        if request.push {
+            self.engine().await?.export(&build, &output, progress).await?;
+            return self.in_registry().await;
+        }
+        let why = self.wish.build_anyway().unwrap_or(Why::Output);
+        announce(&why, request, world)?;
+        let digest = self.engine().await?.export(&build, &output, progress).await?;
+        self.still_the_same().await?;
+        Ok(self.report(Outcome::Built, digest, None, Vec::new(), Some(why)))
     }
 
     /// Without `--push`: the engine's store is where images are looked for, then the registry, so
@@ -321,6 +359,17 @@ impl<'a> Run<'a> {
             }
             return Ok((Outcome::Local, image, Vec::new()));
         }
+        let (build, stages) = self.build_request().await?;
+        let id = engine.build(&build, self.progress).await?;
+        self.still_the_same().await?;
+        let image = engine.inspect(&id.to_string()).await?;
+        let image =
+            image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
+        Ok((Outcome::Built, image, stages))
+    }
+
+    /// What the engine is asked to build, and the stages that have keys of their own.
+    async fn build_request(&self) -> Result<(BuildRequest, Vec<Stage>), Error> {
         let stages = self.stages().await?;
         let mut reused = self.reused.clone();
         for (name, image) in stages::images(&stages) {
@@ -329,12 +378,35 @@ impl<'a> Run<'a> {
         }
         let mut build = serve::build_request(self.request, &self.prepared, self.world);
         stages::reuse(&mut build, &reused).map_err(Error::Dockerfile)?;
-        let id = engine.build(&build, self.progress).await?;
+        Ok((build, stages))
+    }
+
+    /// The image, pushed or ready to be.
+    async fn made(&self, why: &Why) -> Result<(Outcome, Made, Vec<Stage>), Error> {
+        let engine = self.engine().await?;
+        let direct = !self.request.load && engine.pushes_directly().await?;
+        let first = match self.request.tags.first() {
+            Some(first) if direct && !self.is_in(engine, why).await? => first,
+            _ => {
+                let (outcome, image, stages) = self.image(why).await?;
+                return Ok((outcome, Made::Stored(image), stages));
+            }
+        };
+        let (build, stages) = self.build_request().await?;
+        let build = BuildRequest { tags: Vec::new(), ..build };
+        let repository = &first.repository;
+        let insecure = self.world.is_insecure(repository.host());
+        let digest = engine.build_and_push(&build, repository, insecure, self.progress).await?;
         self.still_the_same().await?;
-        let image = engine.inspect(&id.to_string()).await?;
-        let image =
-            image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
-        Ok((Outcome::Built, image, stages))
+        Ok((Outcome::Built, Made::Pushed(repository.pinned(digest)), stages))
+    }
+
+    /// Whether the engine has the image already.
+    async fn is_in(&self, engine: &Engine, why: &Why) -> Result<bool, Error> {
+        match why {
+            Why::Forced | Why::NotSkippable(_) => Ok(false),
+            _ => Ok(find_in_engine(engine, self.prepared.key).await?.is_some()),
+        }
     }
 
     /// The stages that have keys of their own (`--cache-stages`).
@@ -421,14 +493,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Pushes the first name, and points the others at what was pushed.
-    async fn push(&self, image: &LocalImage) -> Result<(Manifest, Vec<Tagged>), Error> {
+    /// Pushes the first name, unless the image was pushed while it was built, and points the others
+    /// at what was pushed.
+    async fn push(&self, made: &Made) -> Result<(Manifest, Vec<Tagged>), Error> {
         let Some((first, others)) = self.request.tags.split_first() else {
-            return Err(Error::Strict(format!("there is no name to push {} to", image.id)));
+            return Err(Error::Strict("there is no name to push to".to_owned()));
         };
-        let digest = self.push_patiently(first).await?;
         let client = self.world.client();
-        let pushed = first.repository.pinned(digest);
+        let pushed = match made {
+            Made::Stored(_) => first.repository.pinned(self.push_patiently(first).await?),
+            Made::Pushed(pushed) => pushed.clone(),
+        };
         let manifest = client.manifest(&pushed).await?;
         let manifest = manifest.ok_or_else(|| {
             Error::Strict(format!("{pushed} was pushed, and the registry does not have it"))
@@ -440,6 +515,9 @@ impl<'a> Run<'a> {
             if config.labels.get(Key::LABEL) != Some(&self.prepared.key.to_string()) {
                 return Err(Error::Moved(format!("the name {first} in the engine")));
             }
+        }
+        if let Made::Pushed(_) = made {
+            client.put_manifest(&first.repository, &first.target(), &manifest).await?;
         }
         let mut tags = vec![Tagged { reference: first.clone(), change: TagChange::Pushed }];
         tags.extend(publish::point(&client, &first.repository, &manifest, others).await?);

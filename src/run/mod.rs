@@ -6,6 +6,7 @@
 mod bases;
 mod build;
 mod check;
+mod doctor;
 mod explain;
 mod images;
 mod parts;
@@ -23,6 +24,7 @@ use std::{io, path::PathBuf};
 
 pub use build::build;
 pub use check::check;
+pub use doctor::{Finding, Grade, doctor};
 pub use explain::{Side, explain};
 pub use parts::{Part, Whole, prepare_all};
 pub use prepare::{Prepared, prepare};

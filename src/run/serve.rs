@@ -4,7 +4,7 @@ use super::{Prepared, World};
 use crate::{
     engine::{self, BuildRequest, Context},
     inputs::Key,
-    settings::{Request, SecretSource, SecretSpec, Ulimit},
+    settings::{OutputKind, OutputSpec, Request, SecretSource, SecretSpec, Ulimit},
 };
 
 /// The build of a request whose inputs are known.
@@ -46,6 +46,16 @@ pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &Worl
     build.source_date_epoch =
         request.build_args.get("SOURCE_DATE_EPOCH").and_then(|epoch| epoch.parse().ok());
     build
+}
+
+/// Where a build is written to.
+pub(super) fn output(output: &OutputSpec) -> engine::Output {
+    let kind = match output.kind {
+        OutputKind::Local => engine::OutputKind::Local,
+        OutputKind::Tar => engine::OutputKind::Tar,
+        OutputKind::Oci => engine::OutputKind::Oci,
+    };
+    engine::Output { kind, to: output.to.clone() }
 }
 
 fn secret(secret: &SecretSpec) -> (String, engine::SecretSource) {

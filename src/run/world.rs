@@ -27,6 +27,7 @@ pub struct World {
     environment: Environment,
     insecure: Vec<String>,
     choice: Choice,
+    keep: bool,
     client: OnceLock<Arc<Client>>,
     credentials: OnceLock<Arc<Credentials>>,
     engine: OnceCell<Engine>,
@@ -45,9 +46,11 @@ impl World {
         let choice = match request.engine {
             EngineKind::Auto => Choice::Auto,
             EngineKind::Docker => Choice::Docker,
+            EngineKind::Buildkit => Choice::BuildKit,
             EngineKind::Buildah => Choice::Buildah,
         };
-        Self { choice, ..world }
+        let keep = request.load || !request.push && request.output.is_none();
+        Self { choice, keep, ..world }
     }
 
     /// The world of an environment.
@@ -58,6 +61,7 @@ impl World {
             environment: environment.clone(),
             insecure: insecure.to_vec(),
             choice: Choice::Auto,
+            keep: true,
             client: OnceLock::new(),
             credentials: OnceLock::new(),
             engine: OnceCell::new(),
@@ -158,11 +162,18 @@ impl World {
                     choice: self.choice,
                     variable: &variable,
                     config: config.as_deref(),
+                    keep: self.keep,
                     insecure: &self.insecure,
                 };
                 Engine::find(&search).await
             })
             .await
+    }
+
+    /// Whether the user lets a registry go without encryption. Loopback always may, which engines
+    /// know by themselves.
+    pub(super) fn is_insecure(&self, host: &str) -> bool {
+        self.insecure.iter().any(|known| known == host)
     }
 
     /// The proxies that Docker's configuration passes to every build, as build arguments.

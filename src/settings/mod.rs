@@ -15,7 +15,7 @@ use std::{
 
 use clap::ValueEnum as _;
 pub use docker_credential_aliyun::Environment;
-pub use pairs::{SecretSource, SecretSpec, SshSpec, Ulimit};
+pub use pairs::{OutputKind, OutputSpec, SecretSource, SecretSpec, SshSpec, Ulimit};
 pub use refresh::Refresh;
 
 use crate::{
@@ -47,6 +47,8 @@ pub struct Request {
     pub engine: EngineKind,
     /// Whether the tags go to the registry.
     pub push: bool,
+    /// What is written into a file, beside what is pushed.
+    pub output: Option<OutputSpec>,
     /// Whether the engine must have the image at the end, also after a hit in the registry.
     pub load: bool,
     /// Whether bases must come from the registry, never from the engine's store.
@@ -129,11 +131,13 @@ pub enum BasePolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
-    /// The Docker Engine; buildah where no engine is named and none answers.
+    /// The one that is named; else the Docker Engine, a buildkitd or buildah, whichever is there.
     #[default]
     Auto,
     /// The Docker Engine, or podman's service.
     Docker,
+    /// A buildkitd.
+    Buildkit,
     /// The program buildah.
     Buildah,
 }
@@ -261,6 +265,7 @@ impl Request {
             platforms: platforms(options, &settings)?,
             engine: engine(options, &settings, environment)?,
             push,
+            output: output(options)?,
             load: options.load,
             pull: options.pull,
             no_cache: options.no_cache,
@@ -443,6 +448,20 @@ fn tags(
 /// The value of a variable, which has to be text.
 fn text<'e>(environment: &'e Environment, name: &'static str) -> Result<Option<&'e str>, Error> {
     environment.var(name).map_err(|error| Error::Conflict(error.to_string()))
+}
+
+/// Where the build is written to, if that does not meet with other uses of it.
+fn output(options: &BuildOptions) -> Result<Option<OutputSpec>, Error> {
+    let Some(text) = &options.output else { return Ok(None) };
+    let output = pairs::output(text)?;
+    let conflict = |why: &str| Err(Error::Conflict(why.to_owned()));
+    if output.to.is_none() && (options.json || options.quiet) {
+        return conflict("--output to stdout leaves no room there for --json or --quiet");
+    }
+    if options.load {
+        return conflict("--load and --output do not go together: run smartbuild once for each");
+    }
+    Ok(Some(output))
 }
 
 /// What was typed, what `SMARTBUILD_ENGINE` says, what the settings file says.

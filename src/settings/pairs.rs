@@ -191,3 +191,50 @@ pub(super) fn size(text: &str) -> Result<u64, Error> {
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     number.checked_mul(unit).ok_or_else(wrong)
 }
+/// Where a build is written to (`--output`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// What is written.
+    pub kind: OutputKind,
+    /// The file or the directory; `None` for standard output.
+    pub to: Option<PathBuf>,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// The image's files, into a directory.
+    Local,
+    /// The image's files, as a tar.
+    Tar,
+    /// The image, as a tar of OCI's image layout.
+    Oci,
+}
+
+/// `type=local|tar|oci[,dest=PATH]`; a path alone is a directory, and `-` a tar on standard output.
+pub(super) fn output(text: &str) -> Result<OutputSpec, Error> {
+    let wrong = |why: &str| Err(Error::option("--output", text, why));
+    if !text.contains('=') {
+        return Ok(match text {
+            "-" => OutputSpec { kind: OutputKind::Tar, to: None },
+            path => OutputSpec { kind: OutputKind::Local, to: Some(path.into()) },
+        });
+    }
+    let (mut kind, mut to) = (None, None);
+    for pair in text.split(',') {
+        match pair.split_once('=') {
+            Some(("type", "local")) => kind = Some(OutputKind::Local),
+            Some(("type", "tar")) => kind = Some(OutputKind::Tar),
+            Some(("type", "oci")) => kind = Some(OutputKind::Oci),
+            Some(("type", _)) => return wrong("its type is none of local, tar, oci"),
+            Some(("dest", path)) if !path.is_empty() => to = Some(path),
+            _ => return wrong("write it as type=local|tar|oci,dest=PATH"),
+        }
+    }
+    let to = to.filter(|path| *path != "-").map(PathBuf::from);
+    match kind {
+        None => wrong("its type is missing; write it as type=local|tar|oci,dest=PATH"),
+        Some(OutputKind::Local) if to.is_none() => wrong("type=local needs dest=DIRECTORY"),
+        Some(kind) => Ok(OutputSpec { kind, to }),
+    }
+}

@@ -52,13 +52,25 @@ impl Pipeline {
     /// `smartbuild` as the pipeline's job runs it: with the five CI variables and nothing else.
     /// No engine is in reach unless the test gives one.
     pub(crate) fn job(&self, arguments: &[&str], pipeline: &str) -> Program {
-        Program::smartbuild(arguments)
-            .args([format!("--build-arg=BASE={}", self.base)])
-            .env("REGISTRY_USERNAME", USER)
-            .env("REGISTRY_PASSWORD", PASSWORD)
-            .env("REGISTRY_URL", self.registry.host())
-            .env("IMAGE_URL", self.image())
-            .env("CI_PIPELINE_IID", pipeline)
+        let program = Program::smartbuild(arguments).args([self.base_argument()]);
+        let variables = self.variables(pipeline);
+        variables.iter().fold(program, |program, (name, value)| program.env(name, value))
+    }
+
+    /// The argument that names the base.
+    pub(crate) fn base_argument(&self) -> String {
+        format!("--build-arg=BASE={}", self.base)
+    }
+
+    /// The five variables of the job.
+    pub(crate) fn variables(&self, pipeline: &str) -> [(&'static str, String); 5] {
+        [
+            ("REGISTRY_USERNAME", USER.to_owned()),
+            ("REGISTRY_PASSWORD", PASSWORD.to_owned()),
+            ("REGISTRY_URL", self.registry.host().to_owned()),
+            ("IMAGE_URL", self.image()),
+            ("CI_PIPELINE_IID", pipeline.to_owned()),
+        ]
     }
 
     /// The digest of a tag.

@@ -21,6 +21,8 @@ pub(super) struct Paths {
     pub(super) ignore: PathBuf,
     pub(super) id: PathBuf,
     pub(super) logins: PathBuf,
+    /// Where the files of the image go, if they are wanted.
+    pub(super) tar: Option<PathBuf>,
     /// A directory that only this user can look into.
     pub(super) secrets: PathBuf,
     pub(super) context: PathBuf,
@@ -152,6 +154,9 @@ pub(super) fn arguments(
     for (name, path) in &paths.contexts {
         add(&["--build-context", &format!("{name}={}", path.display())]);
     }
+    if let Some(tar) = &paths.tar {
+        add(&["--output", &format!("type=tar,dest={}", tar.display())]);
+    }
     let files = [
         ("--authfile", &paths.logins),
         ("--ignorefile", &paths.ignore),
@@ -215,6 +220,7 @@ mod tests {
             ignore: "/i".into(),
             id: "/id".into(),
             logins: "/l".into(),
+            tar: None,
             secrets: "/s".into(),
             context: "/c".into(),
             contexts: BTreeMap::new(),

@@ -1,5 +1,7 @@
 //! buildah's store: finding, tagging, pushing, pulling.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::{Buildah, private_directory, registries::Registries};
@@ -149,6 +151,21 @@ impl Buildah {
         self.program.finish(&action, command).await.map(drop)
     }
 
+    /// Writes an image into an archive of OCI's layout.
+    pub(super) async fn archive(&self, image: &ImageId, to: &Path) -> Result<Digest, Error> {
+        let action = format!("write the image into {}", to.display());
+        let broken = |error: std::io::Error| Error::broken(&action, &error);
+        // It writes only into a file that is not there yet.
+        let private = private_directory().map_err(broken)?;
+        let (archive, digest) = (private.path().join("archive"), private.path().join("digest"));
+        let mut command = self.program.command();
+        command.args(["push", "--quiet", "--format", "oci", "--digestfile"]).arg(&digest);
+        command.arg(image.digest().hex()).arg(format!("oci-archive:{}", archive.display()));
+        self.program.finish(&action, command).await?;
+        std::fs::copy(&archive, to).map_err(broken)?;
+        read_digest(&digest, action)
+    }
+
     pub(in crate::engine) async fn push(
         &self,
         name: &Reference,
@@ -171,12 +188,17 @@ impl Buildah {
             }
             error => error,
         })?;
-        let digest = std::fs::read_to_string(digest).map_err(broken)?;
-        digest.trim().parse().map_err(|error| Error::Protocol {
-            action,
-            what: format!("pushed it under a digest that is none ({error})"),
-        })
+        read_digest(&digest, action)
     }
+}
+
+/// The digest that it wrote down.
+fn read_digest(file: &Path, action: String) -> Result<Digest, Error> {
+    let text = std::fs::read_to_string(file).map_err(|error| Error::broken(&action, &error))?;
+    text.trim().parse().map_err(|error| Error::Protocol {
+        action,
+        what: format!("pushed it under a digest that is none ({error})"),
+    })
 }
 
 fn read<'a, T: Deserialize<'a>>(action: &str, said: &'a [u8]) -> Result<T, Error> {

@@ -31,12 +31,14 @@ use self::{
 use super::{
     Version,
     build::{BuildError, BuildRequest},
-    classic::Output,
+    classic,
     error::Error,
     http::ErrorDetail,
     images::ImageId,
+    output::{Output, OutputKind},
     progress::{Event, Progress},
 };
+use crate::registry::Digest;
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
@@ -66,9 +68,43 @@ impl Buildah {
         }
     }
 
+    /// Builds an image into the store.
     pub(super) async fn build(
         &self,
         request: &BuildRequest,
+        progress: &dyn Progress,
+    ) -> Result<ImageId, BuildError> {
+        self.build_with(request, None, progress).await
+    }
+
+    /// Builds, and writes what was built into a file.
+    pub(super) async fn export(
+        &self,
+        request: &BuildRequest,
+        output: &Output,
+        progress: &dyn Progress,
+    ) -> Result<Option<Digest>, BuildError> {
+        let failed = |source| BuildError::Output { source };
+        let spool = output.spool().map_err(failed)?;
+        let digest = match output.kind {
+            OutputKind::Local | OutputKind::Tar => {
+                self.build_with(request, Some(spool.path()), progress).await?;
+                None
+            }
+            OutputKind::Oci => {
+                let image = self.build_with(request, None, progress).await?;
+                Some(self.archive(&image, spool.path()).await?)
+            }
+        };
+        output.deliver(spool).map_err(failed)?;
+        Ok(digest)
+    }
+
+    /// Builds; the files of the image go into a tar, too, if there is a place for it.
+    async fn build_with(
+        &self,
+        request: &BuildRequest,
+        tar: Option<&Path>,
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         check(request, &self.program)?;
@@ -84,6 +120,7 @@ impl Buildah {
             // What is ignored was left out before.
             ignore: write("ignore", b"")?,
             id: private.path().join("id"),
+            tar: tar.map(Path::to_owned),
             logins: registries.logins().to_owned(),
             secrets: private.path().to_owned(),
             context: copy.of(""),
@@ -94,7 +131,7 @@ impl Buildah {
         command.envs(variables(request)).envs([registries.variable()]);
 
         let mut running = command::Talk::start(command)?;
-        let mut output = Output::default();
+        let mut output = classic::Output::default();
         let mut last = String::new();
         while let Some(line) = running.line().await {
             match what_it_says(&line) {

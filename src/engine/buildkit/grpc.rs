@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
@@ -19,7 +20,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioExecutor;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    sync::mpsc,
+};
 
 use crate::engine::error::innermost;
 
@@ -30,6 +34,8 @@ pub(super) const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// The longest message that we take: fsutil and BuildKit send nothing near it.
 const LONGEST_MESSAGE: usize = 16 << 20;
+/// So many bytes of a tunnel go into a message.
+const CHUNK: usize = 32 << 10;
 /// A flag and a length come before every message.
 const PREFIX: usize = 5;
 
@@ -264,6 +270,37 @@ impl Answers {
     }
 }
 
+/// Carries bytes over a call that is a stream both ways, until either side ends it.
+pub(super) async fn tunnel(
+    bytes: DuplexStream,
+    sender: mpsc::Sender<Result<Bytes, Status>>,
+    mut answers: Answers,
+) {
+    let (mut from, mut to) = tokio::io::split(bytes);
+    let out = async {
+        let mut chunk = vec![0; CHUNK];
+        while let Ok(length @ 1..) = from.read(&mut chunk).await {
+            let data = chunk.get(..length).unwrap_or_default().to_vec();
+            let mut message = BytesMut::new();
+            encode(&BytesMessage { data }, &mut message);
+            if sender.send(Ok(message.freeze())).await.is_err() {
+                break;
+            }
+        }
+    };
+    let back = async {
+        while let Ok(Some(BytesMessage { data })) = answers.next().await {
+            if to.write_all(&data).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = out => {}
+        () = back => {}
+    }
+}
+
 /// How a call ended, by its trailers.
 fn ended(trailers: &HeaderMap) -> Result<(), Status> {
     let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
@@ -362,7 +399,6 @@ impl Body for Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use bollard_buildkit_proto::moby::filesync::packet::BytesMessage;
     use http_body_util::{Full, StreamBody};
 
     use super::*;

@@ -7,8 +7,10 @@
 
 mod agents;
 mod build_api;
+mod daemon;
 mod filesync;
 mod grpc;
+mod receive;
 mod sent;
 mod session;
 mod solve;
@@ -19,11 +21,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-pub(super) use self::solve::{needed_for, reference_of};
+pub(super) use self::{
+    daemon::Buildkitd,
+    solve::{needed_for, reference_of},
+};
 use self::{
     filesync::{Directories, Directory},
+    receive::Sink,
     sent::{Measured, Sent},
     session::{Services, Session},
+    solve::Solved,
 };
 use super::{
     Capabilities,
@@ -31,36 +38,123 @@ use super::{
     context::Context,
     http::Http,
     images::ImageId,
+    output::{Output, OutputKind},
     progress::Progress,
 };
+use crate::registry::{Digest, Repository};
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
-/// Builds an image.
+
+/// A BuildKit: behind a Docker Engine, or by itself.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    Engine(&'a Http, &'a Capabilities),
+    Daemon(&'a Buildkitd),
+}
+
+/// Builds an image into the engine's store.
 pub(super) async fn build(
     http: &Http,
     capabilities: &Capabilities,
     request: &BuildRequest,
     progress: &dyn Progress,
 ) -> Result<ImageId, BuildError> {
+    if needed_for(request).is_some() {
+        let place = Place::Engine(http, capabilities);
+        let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
+        let exporter = ("moby", vec![("name", names.join(","))]);
+        let solved = solve(place, request, exporter, None, progress).await?;
+        return Ok(ImageId::parse(ACTION, &solved.digest()?.to_string())?);
+    }
     let (fault, sent) = (Fault::default(), Sent::default());
     let progress = &Measured { progress, sent: sent.clone() };
-    let services = Services {
+    let services = services(request, None, sent, &fault);
+    let session = Session::open(http, &shared_key(request), services).await?;
+    blamed(build_api::run(http, &session.id, request, progress).await, &fault)
+}
+
+/// Builds an image and pushes it by its digest alone: which names point at it is not BuildKit's to
+/// say.
+pub(super) async fn push(
+    place: Place<'_>,
+    request: &BuildRequest,
+    repository: &Repository,
+    insecure: bool,
+    progress: &dyn Progress,
+) -> Result<Digest, BuildError> {
+    let attributes = vec![
+        ("name", repository.to_string()),
+        ("push", "true".to_owned()),
+        ("push-by-digest", "true".to_owned()),
+        ("store", "false".to_owned()),
+        ("registry.insecure", insecure.to_string()),
+    ];
+    solve(place, request, ("image", attributes), None, progress).await?.digest()
+}
+
+/// Builds, and writes what was built into a file.
+pub(super) async fn export(
+    place: Place<'_>,
+    request: &BuildRequest,
+    output: &Output,
+    progress: &dyn Progress,
+) -> Result<Option<Digest>, BuildError> {
+    let failed = |source| BuildError::Output { source };
+    let spool = output.spool().map_err(failed)?;
+    let sink = Sink::new(spool.reopen().map_err(failed)?);
+    let exporter = match output.kind {
+        // A tar of the files is unpacked here, where nobody has to be trusted with the paths.
+        OutputKind::Local | OutputKind::Tar => ("tar", Vec::new()),
+        OutputKind::Oci => ("oci", Vec::new()),
+    };
+    let solved = solve(place, request, exporter, Some(sink), progress).await?;
+    output.deliver(spool).map_err(failed)?;
+    Ok(solved.digest().ok())
+}
+
+/// An exporter of BuildKit's, and its attributes.
+type Exporter = (&'static str, Vec<(&'static str, String)>);
+
+async fn solve(
+    place: Place<'_>,
+    request: &BuildRequest,
+    exporter: Exporter,
+    sink: Option<Sink>,
+    progress: &dyn Progress,
+) -> Result<Solved, BuildError> {
+    let (fault, sent) = (Fault::default(), Sent::default());
+    let progress = &Measured { progress, sent: sent.clone() };
+    let services = services(request, sink, sent, &fault);
+    let key = shared_key(request);
+    let (client, session) = match place {
+        Place::Engine(http, _) => {
+            (solve::connect(http).await?, Session::open(http, &key, services).await?)
+        }
+        Place::Daemon(daemon) => {
+            let client = daemon.client().await?;
+            let session = Session::over(&client, &key, services).await?;
+            (client, session)
+        }
+    };
+    let solved = solve::run(place, &client, &session.id, request, exporter, progress).await;
+    blamed(solved, &fault)
+}
+
+fn services(request: &BuildRequest, sink: Option<Sink>, sent: Sent, fault: &Fault) -> Services {
+    Services {
         directories: directories(request, sent),
         logins: Arc::clone(&request.logins),
         secrets: request.secrets.clone(),
         agents: request.ssh.clone(),
+        sink,
         fault: fault.clone(),
-    };
-    let session = Session::open(http, &shared_key(request), services).await?;
-    let built = match needed_for(request) {
-        None => build_api::run(http, &session.id, request, progress).await,
-        Some(_) => solve::run(http, capabilities, &session.id, request, progress).await,
-    };
-    match built {
-        Err(error) => Err(fault.take().unwrap_or(error)),
-        built => built,
     }
+}
+
+/// What became of a build, with our own reason for its failure where there is one.
+fn blamed<T>(built: Result<T, BuildError>, fault: &Fault) -> Result<T, BuildError> {
+    built.map_err(|error| fault.take().unwrap_or(error))
 }
 
 /// The directories that BuildKit asks for.

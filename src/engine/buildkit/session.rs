@@ -14,15 +14,19 @@ use bollard_buildkit_proto::{
         filesync::v1::{CredentialsRequest, CredentialsResponse},
     },
 };
-use http::{Method, Request, Response, header};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn, upgrade::Upgraded};
-use hyper_util::rt::TokioExecutor;
-use tokio::task::{AbortHandle, spawn_blocking};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, spawn_blocking},
+};
 
 use super::{
     agents,
     filesync::{self, Directories},
-    grpc::{self, Code, Outgoing, Status},
+    grpc::{self, Client, Code, Outgoing, Status},
+    receive::{self, Sink},
 };
 use crate::{
     credentials::Logins,
@@ -38,13 +42,18 @@ const ACTION: &str = "open a session for the build";
 /// BuildKit's name for Docker Hub.
 const DOCKER_HUB: &str = "registry-1.docker.io";
 
-/// The calls that are served.
+/// So many bytes of a session may wait on their way through a call.
+const TUNNEL: usize = 256 << 10;
+
+/// The calls that are served, and the one that carries them to a buildkitd.
 mod method {
+    pub(super) const SESSION: &str = "/moby.buildkit.v1.Control/Session";
     pub(super) const DIFF_COPY: &str = "/moby.filesync.v1.FileSync/DiffCopy";
     pub(super) const CREDENTIALS: &str = "/moby.filesync.v1.Auth/Credentials";
     pub(super) const GET_SECRET: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
     pub(super) const CHECK_AGENT: &str = "/moby.sshforward.v1.SSH/CheckAgent";
     pub(super) const FORWARD_AGENT: &str = "/moby.sshforward.v1.SSH/ForwardAgent";
+    pub(super) const FILE_SEND: &str = "/moby.filesync.v1.FileSend/DiffCopy";
     pub(super) const HEALTH: &str = "/grpc.health.v1.Health/Check";
 }
 
@@ -54,6 +63,8 @@ pub(super) struct Services {
     pub(super) logins: Arc<dyn Logins>,
     pub(super) secrets: BTreeMap<String, SecretSource>,
     pub(super) agents: BTreeMap<String, PathBuf>,
+    /// Where the build is written to, if it is not for a store.
+    pub(super) sink: Option<Sink>,
     pub(super) fault: Fault,
 }
 
@@ -95,9 +106,46 @@ impl Session {
         let serving = tokio::spawn(serve(connection, Arc::new(services))).abort_handle();
         Ok(Self { id, serving })
     }
+
+    /// Opens a session at a buildkitd: its bytes are carried by a call that is a stream both ways
+    /// (buildkit `session/grpchijack/dial.go`).
+    pub(super) async fn over(
+        client: &Client,
+        shared_key: &str,
+        services: Services,
+    ) -> Result<Self, BuildError> {
+        let id = unique();
+        let mut metadata = HeaderMap::new();
+        let mut add = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                metadata.append(name, value);
+            }
+        };
+        add("x-docker-expose-session-uuid", &id);
+        add("x-docker-expose-session-name", "smartbuild");
+        add("x-docker-expose-session-sharedkey", shared_key);
+        for method in services.methods() {
+            add("x-docker-expose-session-grpc-method", method);
+        }
+        let (ours, theirs) = tokio::io::duplex(TUNNEL);
+        let (sender, questions) = mpsc::channel(1);
+        let answers = client
+            .call(method::SESSION, &metadata, questions)
+            .await
+            .map_err(|status| Error::Broken { action: ACTION.into(), reason: status.message })?;
+        let serving = tokio::spawn(async move {
+            let tunnel = grpc::tunnel(theirs, sender, answers);
+            let serve = serve(TokioIo::new(ours), Arc::new(services));
+            tokio::join!(tunnel, serve);
+        });
+        Ok(Self { id, serving: serving.abort_handle() })
+    }
 }
 
-async fn serve(connection: Upgraded, services: Arc<Services>) {
+async fn serve<C>(connection: C, services: Arc<Services>)
+where
+    C: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+{
     let service = service_fn(move |request| {
         let services = Arc::clone(&services);
         async move { Ok::<_, Infallible>(services.call(request).await) }
@@ -114,6 +162,9 @@ impl Services {
     /// they are not named here.
     fn methods(&self) -> Vec<&'static str> {
         let mut methods = vec![method::DIFF_COPY, method::CREDENTIALS, method::HEALTH];
+        if self.sink.is_some() {
+            methods.push(method::FILE_SEND);
+        }
         if !self.secrets.is_empty() {
             methods.push(method::GET_SECRET);
         }
@@ -131,6 +182,10 @@ impl Services {
             method::CHECK_AGENT => {
                 grpc::unary(request, |asked| agents::check(&self.agents, asked)).await
             }
+            method::FILE_SEND => match &self.sink {
+                Some(sink) => receive::receive(sink, &self.fault, request).await,
+                None => grpc::refuse(Status::new(Code::Unimplemented, "nothing is wanted here")),
+            },
             method::FORWARD_AGENT => agents::forward(&self.agents, request).await,
             method::HEALTH => {
                 grpc::unary(request, |_: HealthCheckRequest| async {

@@ -6,7 +6,6 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bollard::ClientVersion;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse, StatusRequest, StatusResponse,
 };
@@ -15,22 +14,19 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::{
-    ACTION,
+    ACTION, Exporter, Place,
     grpc::{Client, Code, Status},
     trace::Trace,
 };
 use crate::engine::{
-    Capabilities,
     build::{BuildError, BuildRequest},
     dial::dial,
     error::Error,
     http::{Http, accepted, empty},
-    images::ImageId,
     progress::Progress,
 };
+use crate::registry::Digest;
 
-/// The first API of an engine whose frontend knows named contexts (Docker 23.0, BuildKit 0.10).
-const FIRST_WITH_CONTEXTS: ClientVersion = ClientVersion { major_version: 1, minor_version: 42 };
 /// How long the rest of the progress may take to come when a build is over.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -55,20 +51,35 @@ pub(in crate::engine) fn needed_for(request: &BuildRequest) -> Option<String> {
     Some(format!("with the cache of `{cache}`"))
 }
 
+/// What BuildKit says of a build that is done.
+pub(super) struct Solved(HashMap<String, String>);
+
+impl Solved {
+    /// The digest of the image: of its manifest, else of its configuration.
+    pub(super) fn digest(&self) -> Result<Digest, BuildError> {
+        let told = ["containerimage.digest", "containerimage.config.digest"];
+        let told = told.iter().find_map(|name| self.0.get(*name)).and_then(|d| d.parse().ok());
+        told.ok_or_else(|| {
+            let what = "ended the build without naming an image".to_owned();
+            Error::Protocol { action: ACTION.to_owned(), what }.into()
+        })
+    }
+}
+
 /// Builds over a session that is open.
 pub(super) async fn run(
-    http: &Http,
-    capabilities: &Capabilities,
+    place: Place<'_>,
+    client: &Client,
     session: &str,
     request: &BuildRequest,
+    exporter: Exporter,
     progress: &dyn Progress,
-) -> Result<ImageId, BuildError> {
-    let question = question(capabilities, session, request)?;
-    let client = connect(http).await?;
+) -> Result<Solved, BuildError> {
+    let question = question(place, session, request, exporter)?;
     let mut trace = Trace::default();
     let solved = {
         let solving = client.unary::<_, SolveResponse>(method::SOLVE, &question);
-        let watching = watch(&client, session, &mut trace, progress);
+        let watching = watch(client, session, &mut trace, progress);
         tokio::pin!(solving, watching);
         tokio::select! {
             solved = &mut solving => {
@@ -80,16 +91,7 @@ pub(super) async fn run(
         }
     };
     match solved {
-        Ok(SolveResponse { exporter_response: told }) => {
-            let digest = told
-                .get("containerimage.digest")
-                .or_else(|| told.get("containerimage.config.digest"));
-            let digest = digest.ok_or_else(|| Error::Protocol {
-                action: ACTION.to_owned(),
-                what: "ended the build without naming an image".to_owned(),
-            })?;
-            Ok(ImageId::parse(ACTION, digest)?)
-        }
+        Ok(SolveResponse { exporter_response: told }) => Ok(Solved(told)),
         Err(Status { code: Code::Cancelled, .. }) => Err(BuildError::Cancelled),
         Err(Status { code: Code::Unavailable, message: reason }) => {
             Err(Error::Broken { action: ACTION.to_owned(), reason }.into())
@@ -113,7 +115,8 @@ async fn watch(
     Ok(())
 }
 
-async fn connect(http: &Http) -> Result<Client, Error> {
+/// A connection with the BuildKit in a Docker Engine.
+pub(super) async fn connect(http: &Http) -> Result<Client, Error> {
     const ASK: &str = "speak BuildKit's own language";
     let request = http
         .request(Method::POST, "/grpc")
@@ -139,9 +142,10 @@ async fn connect(http: &Http) -> Result<Client, Error> {
 
 /// What BuildKit is asked for (buildkit `frontend/dockerui/config.go` for the attributes).
 fn question(
-    capabilities: &Capabilities,
+    place: Place<'_>,
     session: &str,
     request: &BuildRequest,
+    (exporter, exporter_attributes): Exporter,
 ) -> Result<SolveRequest, BuildError> {
     let refuse = |what: &str, why: &str| BuildError::Unsupported {
         what: what.to_owned(),
@@ -159,7 +163,7 @@ fn question(
         set(format!("label:{name}"), value.clone());
     }
     if !request.contexts.is_empty() {
-        if !capabilities.has_api(&FIRST_WITH_CONTEXTS) {
+        if matches!(place, Place::Engine(_, engine) if !engine.knows_contexts()) {
             let why = "its BuildKit is too old for that; use Docker 23.0 or later";
             return Err(refuse("with named contexts", why));
         }
@@ -202,12 +206,14 @@ fn question(
         imports: caches(&request.cache_from)?,
         ..CacheOptions::default()
     };
-    let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
     Ok(SolveRequest {
         r#ref: session.to_owned(),
         session: session.to_owned(),
-        exporter_deprecated: "moby".to_owned(),
-        exporter_attrs_deprecated: [("name".to_owned(), names.join(","))].into(),
+        exporter_deprecated: exporter.to_owned(),
+        exporter_attrs_deprecated: exporter_attributes
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         frontend: "dockerfile.v0".to_owned(),
         frontend_attrs: attributes,
         cache: Some(cache),

@@ -1,8 +1,10 @@
 //! The engine room against a real engine: what is served is what is built, what fails says why.
 
+mod buildah;
 mod buildkit;
 mod classic;
 mod every;
+mod outputs;
 
 use std::sync::{Arc, Mutex};
 

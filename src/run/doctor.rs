@@ -1,0 +1,135 @@
+//! What stands between this machine and a build: one finding each, and what to do.
+
+use serde::Serialize;
+
+use super::{World, build::wanted};
+use crate::{engine::Engine, registry::Access, settings::Request};
+
+/// Something that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How it is.
+    pub grade: Grade,
+    /// What was found.
+    pub text: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grade {
+    /// As it should be.
+    Good,
+    /// A build works, and somebody may wonder.
+    Odd,
+    /// A build cannot work.
+    Bad,
+}
+
+impl Finding {
+    fn good(text: impl Into<String>) -> Self {
+        Self { grade: Grade::Good, text: text.into(), advice: None }
+    }
+
+    fn odd(text: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { grade: Grade::Odd, text: text.into(), advice: Some(advice.into()) }
+    }
+
+    fn bad(text: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { grade: Grade::Bad, text: text.into(), advice: Some(advice.into()) }
+    }
+}
+
+/// Looks at everything that a build of `request` would need, and changes nothing.
+pub async fn doctor(request: &Request, world: &World) -> Vec<Finding> {
+    let mut findings = engine(world).await;
+    findings.extend(registries(request, world).await);
+    findings
+}
+
+async fn engine(world: &World) -> Vec<Finding> {
+    let found = match world.engine().await {
+        Ok(engine) => match engine.version().await {
+            Ok(version) => Ok((engine, version)),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    let (engine, version) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            // The sentence says what to do, up to its last part.
+            let text = error.to_string();
+            let (text, advice) = text.rsplit_once("; ").unwrap_or((&text, "see docs/engines.md"));
+            return vec![Finding::bad(text, advice), buildah(false).await];
+        }
+    };
+    let place = engine.endpoint().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+    let mut findings = vec![Finding::good(format!(
+        "{} {} for {} answers{place}",
+        version.name, version.version, version.platform
+    ))];
+    let can = engine.abilities(&version);
+    findings.push(Finding::good(format!("it can do {}", can.join(", "))));
+    if engine.capabilities().is_some_and(|engine| !engine.buildkit) {
+        findings.push(Finding::odd(
+            "it builds without BuildKit: no secrets, SSH agents, mounts or here-documents",
+            "use Docker 18.09 or later, or a buildkitd (BUILDKIT_HOST)",
+        ));
+    }
+    if version.name != "buildah" {
+        findings.push(buildah(true).await);
+    }
+    findings
+}
+
+/// Whether buildah could step in.
+async fn buildah(engine: bool) -> Finding {
+    match Engine::buildah(&[]).await {
+        Ok(buildah) => {
+            let version = buildah.version().await.map(|version| version.version);
+            let version = version.unwrap_or_default();
+            Finding::good(format!("buildah {version} is there too (--engine buildah)"))
+        }
+        Err(error) if engine => Finding::good(format!("buildah is no way out: {error}")),
+        Err(error) => Finding::odd(
+            format!("buildah could build without an engine, but: {error}"),
+            "apt-get install buildah, and see docs/engines.md for what it needs",
+        ),
+    }
+}
+
+/// Whether the registries of the tags can be reached, and would let us push.
+async fn registries(request: &Request, world: &World) -> Vec<Finding> {
+    let wanted = wanted(request, Access::Push);
+    if wanted.is_empty() {
+        return vec![Finding::odd(
+            "no image is named, so that no registry was asked",
+            "give -t HOST/NAMESPACE/REPOSITORY:TAG, or set IMAGE_URL and CI_PIPELINE_IID",
+        )];
+    }
+    let mut findings = Vec::new();
+    for (repository, access) in wanted {
+        let host = repository.host();
+        let whose = match world.login(host).await {
+            Ok(Some(login)) => format!("the login from {}", login.origin),
+            Ok(None) => "no login".to_owned(),
+            Err(error) => {
+                let advice = "docker-credential-aliyun doctor says more about logins";
+                findings.push(Finding::bad(error.to_string(), advice));
+                continue;
+            }
+        };
+        findings.push(match world.client().prepare(&[(repository, access)]).await {
+            Ok(()) => Finding::good(format!("{host} answers, for {repository} with {whose}")),
+            Err(error) => Finding::bad(
+                format!("with {whose}: {error}"),
+                format!("docker-credential-aliyun doctor {host} says more"),
+            ),
+        });
+    }
+    findings
+}

@@ -1,0 +1,138 @@
+//! The main job where there is no engine: buildah alone, for users without rights and in a container
+//! without privileges.
+
+use std::process::Command;
+
+use smartbuild_test_rig::{self as rig, Program, unique};
+
+use crate::pipeline::Pipeline;
+
+/// A user that owns nothing, and the ids that it may give to others in its own namespace.
+const NOBODY: &str = "65534";
+const RANGES: &str = "nobody:200000:65536";
+
+/// The smartbuild job as another user would run it: `script` is what runs the program that its
+/// arguments name.
+fn job(pipeline: &Pipeline, script: &str, arguments: &[&str], number: &str) -> Program {
+    // A user without rights may not look into the place where cargo builds.
+    let program = pipeline.work.join("../smartbuild");
+    if !program.exists() {
+        let built = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("smartbuild");
+        std::fs::copy(built, &program).unwrap();
+    }
+    let variables = pipeline.variables(number);
+    let exports = variables
+        .iter()
+        .fold(String::new(), |text, (name, value)| text + &format!("export {name}='{value}'\n"));
+    let text = format!("set -eu\n{exports}{script}");
+    let place = pipeline.work.join("..").canonicalize().unwrap();
+    std::fs::write(place.join("job.sh"), text).unwrap();
+    Program::named("sh").args([place.join("job.sh").to_str().unwrap()]).args(
+        [place.join("smartbuild").to_str().unwrap(), &pipeline.base_argument()]
+            .into_iter()
+            .chain(arguments.iter().copied()),
+    )
+}
+
+/// Miss, then hit, then another miss: with `script` between us and the program.
+fn main_job(script: &str) {
+    let pipeline = Pipeline::new();
+    let run = |arguments: &[&str], number| {
+        let place = pipeline.work.join("..").canonicalize().unwrap();
+        let owned = Command::new("chown").args(["-R", NOBODY]).arg(&place).status().unwrap();
+        assert!(owned.success());
+        let script = script.replace("PLACE", place.to_str().unwrap());
+        pipeline.work.run(job(&pipeline, &script, arguments, number))
+    };
+    let built = run(&["--push", "--json"], "1").success().json();
+    assert_eq!(built["outcome"], "built");
+    let first = pipeline.digest("1");
+    assert_eq!(first.as_deref(), built["digest"].as_str());
+    assert_eq!(pipeline.digest("latest"), first);
+    assert_eq!(pipeline.tags(), ["1", "latest"]);
+    let skipped = run(&["--push", "--json"], "2").success().json();
+    assert_eq!(skipped["outcome"], "retagged");
+    assert_eq!(pipeline.digest("2"), first);
+    pipeline.work.write("greeting", "good morning\n");
+    run(&["--push"], "3").success().says(&["greeting"]);
+    assert_ne!(pipeline.digest("3"), first);
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn a_user_without_rights_does_the_main_job() {
+    // A view of /etc of its own, in which the user has ranges of ids.
+    let script = format!(
+        "if [ -z \"${{INSIDE-}}\" ]; then\n\
+         echo {RANGES} > PLACE/ranges\nINSIDE=yes exec unshare -m sh \"$0\" \"$@\"\nfi\n\
+         for file in /etc/subuid /etc/subgid; do\n\
+         [ -e $file ] || touch $file\nmount --bind PLACE/ranges $file\ndone\n\
+         unset DOCKER_HOST\nexport HOME=PLACE/home SMARTBUILD_ENGINE=buildah\ncd PLACE/work\n\
+         exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"\n"
+    );
+    main_job(&script);
+}
+
+#[test]
+#[ignore = "needs an engine for the container, and buildah: run tests/run.sh"]
+fn a_container_without_privileges_does_the_main_job() {
+    // The system of this machine, read-only, in a container that has neither an engine's socket
+    // nor any privilege; user namespaces are allowed, as Kubernetes allows them.
+    let image = format!("{}:1", unique("no-privileges"));
+    let script = format!(
+        "if [ ! -e PLACE/root.tar ]; then\n\
+         mkdir -p PLACE/root/etc PLACE/root/tmp PLACE/root/var/tmp PLACE/root/root PLACE/root/usr\n\
+         for name in bin lib lib64 sbin; do ln -s usr/$name PLACE/root/$name; done\n\
+         cp -r /etc/containers PLACE/root/etc\n\
+         echo root:x:0:0::/root:/bin/sh > PLACE/root/etc/passwd\n\
+         echo root:x:0: > PLACE/root/etc/group\n\
+         tar -C PLACE/root --owner=0 --group=0 -cf PLACE/root.tar .\n\
+         docker import PLACE/root.tar {image} >/dev/null\nfi\n\
+         exec docker run --rm --network host --security-opt seccomp=unconfined \
+         --volume /usr:/usr:ro --volume PLACE:PLACE --workdir PLACE/work \
+         --env HOME=/root $(for name in REGISTRY_USERNAME REGISTRY_PASSWORD REGISTRY_URL \
+         IMAGE_URL CI_PIPELINE_IID; do echo --env $name; done) {image} \"$@\"\n"
+    );
+    let engine = rig::Engine::get();
+    main_job(&format!("export DOCKER_HOST={}\n{script}", engine.host()));
+    engine.forget(&image);
+}
+
+#[test]
+#[ignore = "needs docker-registry: run tests/run.sh"]
+fn an_engine_that_is_named_and_does_not_answer_is_not_replaced() {
+    let pipeline = Pipeline::new();
+    let job = pipeline.job(&["--push"], "1").env("DOCKER_HOST", "unix:///nowhere.sock");
+    pipeline.work.run(job).exits(3).says(&["unix:///nowhere.sock (from DOCKER_HOST)"]);
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn without_push_buildahs_own_store_is_the_cache() {
+    let pipeline = Pipeline::new();
+    let name = |tag: &str| format!("{}:{tag}", pipeline.image());
+    let build = |tag: &str| {
+        let arguments = ["--engine", "buildah", "-t", &name(tag), "--json"];
+        pipeline.work.run(pipeline.job(&arguments, "1")).success().json()
+    };
+    assert_eq!(build("a")["outcome"], "built");
+    assert_eq!(build("b")["outcome"], "local");
+    pipeline.work.run(Program::named("buildah").args(["rmi", &name("a"), &name("b")])).success();
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn what_a_mount_shows_is_never_taken_from_buildahs_cache() {
+    let pipeline = Pipeline::new();
+    pipeline.work.write(
+        "Dockerfile",
+        "ARG BASE\nFROM $BASE\nRUN --mount=target=/m cat /m/greeting > /copy\nRUN cat /copy\n",
+    );
+    let build = |number| {
+        let arguments = ["--engine", "buildah", "--push", "--progress", "plain"];
+        pipeline.work.run(pipeline.job(&arguments, number)).success()
+    };
+    build("1").says(&["hello"]);
+    pipeline.work.write("greeting", "another\n");
+    build("2").says(&["another"]);
+}
