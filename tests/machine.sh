@@ -129,6 +129,12 @@ END
     wait_for 60 engine_answers "$engine_host" || engine_failed
 }
 
+# Whether an engine of ours could be started here: not without rights, nor in a container that has
+# none to give.
+can_start_engine() {
+    { [ "$(id -u)" -eq 0 ] || have sudo; } && as_root unshare --mount true 2>/dev/null
+}
+
 engine_failed() {
     # shellcheck disable=SC2086 # two names
     tail -n 20 $trace >&2

@@ -3,7 +3,11 @@
 use serde::Serialize;
 
 use super::{World, build::wanted};
-use crate::{engine::Engine, registry::Access, settings::Request};
+use crate::{
+    engine::Engine,
+    registry::{Access, Tag},
+    settings::Request,
+};
 
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,8 +127,14 @@ async fn registries(request: &Request, world: &World) -> Vec<Finding> {
                 continue;
             }
         };
-        findings.push(match world.client().prepare(&[(repository, access)]).await {
-            Ok(()) => Finding::good(format!("{host} answers, for {repository} with {whose}")),
+        let client = world.client();
+        let asked = match client.prepare(&[(repository, access)]).await {
+            // Some registries look at the login only now.
+            Ok(()) => client.resolve(&repository.tagged(Tag::latest())).await,
+            Err(error) => Err(error),
+        };
+        findings.push(match asked {
+            Ok(_) => Finding::good(format!("{host} answers, for {repository} with {whose}")),
             Err(error) => Finding::bad(
                 format!("with {whose}: {error}"),
                 format!("docker-credential-aliyun doctor {host} says more"),

@@ -284,8 +284,9 @@ async fn scan(
             let ignore = if name.is_empty() {
                 ignore(root, &dockerfile)?
             } else {
-                // A named context has its own ignore file, in its root.
-                ignore(root, &root.join("Dockerfile"))?
+                // A named context has the ignore file in its root and no other (buildkit
+                // `frontend/dockerui/namedcontext.go`).
+                ignore(root, &root.join(""))?
             };
             trees.insert(name, Arc::new(context::scan(root, &ignore, &reads, &options)?));
         }
