@@ -9,8 +9,8 @@ use std::{
 
 const FILES_A_DIRECTORY: usize = 100;
 
-/// Makes a repository of that many files, unless it is there.
-pub(crate) fn make(root: &Path, count: usize) -> io::Result<()> {
+/// Makes a repository of that many files, and as many of 256 MiB, unless it is there.
+pub(crate) fn make(root: &Path, count: usize, large: usize) -> io::Result<()> {
     if root.join(".git/index").exists() {
         return Ok(());
     }
@@ -31,9 +31,14 @@ pub(crate) fn make(root: &Path, count: usize) -> io::Result<()> {
             fs::write(path.join(format!("source-{file:03}.rs")), content)?;
         }
     }
+    for file in 0..large {
+        let block: Vec<u8> = (0..1 << 17).flat_map(|_| next().to_le_bytes()).collect();
+        fs::write(root.join(format!("large-{file}")), block.repeat(256))?;
+    }
     for arguments in [
         &["init", "--quiet"][..],
         &["-c", "core.compression=0", "add", "."],
+        &["config", "maintenance.auto", "false"],
         &["-c", "user.name=b", "-c", "user.email=b@example.org", "commit", "-qm", "all"],
     ] {
         git(root, arguments)?;

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench key                            # 1,000, 10,000 and 100,000 files
 //! cargo bench --bench key -- 1000000                 # that many
+//! cargo bench --bench key -- --large                 # four of 256 MiB among 1,000
 //! cargo bench --bench key -- --engine                # with `docker build` beside it, all cached
 //! cargo bench --bench key -- --plot performance.svg  # and a drawing of it
 //! SMARTBUILD_BENCH_DIR=/somewhere cargo bench ...    # where the fixtures are made and kept
@@ -29,12 +30,13 @@ use contenders::{Bench, Contender};
 use plot::Plot;
 
 fn main() -> io::Result<()> {
-    let (mut counts, mut plot_file, mut engine) = (Vec::new(), None, false);
+    let (mut counts, mut plot_file, mut engine, mut large) = (Vec::new(), None, false, 0);
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--plot" => plot_file = arguments.next(),
             "--engine" => engine = true,
+            "--large" => (counts, large) = (vec![1_000], 4),
             "--bench" => {}
             other => counts.push(other.parse().map_err(io::Error::other)?),
         }
@@ -46,8 +48,9 @@ fn main() -> io::Result<()> {
     let mut plot = Plot::default();
     let mut before: Option<(usize, Measured)> = None;
     for count in counts {
-        let root = base.join(format!("smartbuild-bench-{count}"));
-        fixture::make(&root, count)?;
+        let name = if large > 0 { "large".to_owned() } else { count.to_string() };
+        let root = base.join(format!("smartbuild-bench-{name}"));
+        fixture::make(&root, count, large)?;
         let measured = measure(&root, count, engine)?;
         measured.print(count, fixture::bytes(&root)?);
         if let Some((smaller, before)) = &before {

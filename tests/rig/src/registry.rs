@@ -350,7 +350,9 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        println!("--- registry {}\n{}", self.host, self.log.text());
+        if std::thread::panicking() {
+            println!("--- registry {}\n{}", self.host, self.log.text());
+        }
     }
 }
 
