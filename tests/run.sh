@@ -13,7 +13,8 @@ cd "$(dirname "$0")/.."
 
 need_toolchain install
 programs="docker-registry:docker-registry htpasswd:apache2-utils openssl:openssl
-    skopeo:skopeo buildah:buildah podman:podman busybox:busybox-static
+    skopeo:skopeo buildah:buildah newuidmap:uidmap podman:podman
+    ssh-agent:openssh-client busybox:busybox-static
     gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus dbus-launch:dbus-x11
     git:git tmux:tmux secret-tool:libsecret-tools docker-credential-secretservice:golang-docker-credential-helpers"
 # shellcheck disable=SC2086 # a list
