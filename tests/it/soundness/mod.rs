@@ -11,9 +11,11 @@
 //! `SMARTBUILD_TEST_PAIRS` says how many pairs are built, `SMARTBUILD_TEST_SEED` where the seeds begin
 //! (a random place otherwise): with one of a report, and 1 pair, its case is built again.
 //! `SMARTBUILD_TEST_BUILDKIT` is the address of a `buildkitd` to ask, by `buildctl`, instead of the
-//! engine: it may know a newer language.
+//! engine: it may know a newer language. `SMARTBUILD_TEST_ORACLE=smartbuild` has the pairs built by
+//! `smartbuild` itself; [`clients`] holds its images against those of the engine's own client.
 
 mod case;
+mod clients;
 mod mutation;
 mod oracle;
 mod recipe;

@@ -9,7 +9,8 @@ use std::{
 };
 
 use serde_json::Value;
-use smartbuild_test_rig::{Engine, sha256};
+use smartbuild::inputs::Key;
+use smartbuild_test_rig::{Engine, Program, sha256};
 
 use super::case::{Case, Laid};
 
@@ -34,6 +35,8 @@ pub(super) enum Oracle {
     Docker { program: PathBuf, host: String },
     /// A `buildkitd`, by the `buildctl` program: `SMARTBUILD_TEST_BUILDKIT` is its address.
     BuildKit { address: String },
+    /// The engine, by our own session: `SMARTBUILD_TEST_ORACLE=smartbuild`.
+    Ours { docker: PathBuf, host: String },
 }
 
 /// An image, as far as it is made by its inputs: no times, no history.
@@ -50,6 +53,9 @@ impl Oracle {
         if let Ok(address) = std::env::var("SMARTBUILD_TEST_BUILDKIT") {
             return Self::BuildKit { address };
         }
+        if std::env::var("SMARTBUILD_TEST_ORACLE").is_ok_and(|name| name == "smartbuild") {
+            return Self::ours();
+        }
         let host = Engine::get().host().to_owned();
         // A newer client cannot do it without its plugin; the distribution's can.
         let programs = ["docker", "/usr/bin/docker"];
@@ -57,6 +63,11 @@ impl Oracle {
             programs.map(|program| Self::Docker { program: program.into(), host: host.clone() });
         let able = oracles.into_iter().find(|oracle| oracle.can("FROM scratch\nCOPY . /\n"));
         able.expect("no docker program here can build with BuildKit: install docker-buildx")
+    }
+
+    /// Our own way to the same engine.
+    pub(super) fn ours() -> Self {
+        Self::Ours { docker: "docker".into(), host: Engine::get().host().to_owned() }
     }
 
     pub(super) fn features(&self) -> Features {
@@ -141,6 +152,25 @@ impl Oracle {
                 }
                 run(command.arg("--progress=plain").arg(context))?;
                 let id = std::fs::read_to_string(id).unwrap();
+                run(docker().args(["save", "-o"]).arg(&saved).arg(&id))?;
+                run(docker().args(["image", "rm", "-f", &id]))?;
+            }
+            Self::Ours { docker, host } => {
+                let id = scratch.join("image.id");
+                let mut command = Command::new(Program::path_of("smartbuild"));
+                command.env_clear().env("HOME", scratch).env("DOCKER_HOST", host);
+                command.args(["--no-cache", "--pull", "--progress=plain", "-f"]);
+                command.arg(beside.join("Dockerfile")).arg("--iidfile").arg(&id);
+                for (name, value) in *options {
+                    command.args([format!("--{name}"), value.clone()]);
+                }
+                run(command.arg(context))?;
+                let id = std::fs::read_to_string(id).unwrap();
+                let docker = || {
+                    let mut command = Command::new(docker);
+                    command.env("DOCKER_HOST", host).env("DOCKER_CONFIG", scratch.join("config"));
+                    command
+                };
                 run(docker().args(["save", "-o"]).arg(&saved).arg(&id))?;
                 run(docker().args(["image", "rm", "-f", &id]))?;
             }
@@ -286,7 +316,14 @@ fn settings(config: &Value) -> String {
     for name in ["architecture", "os", "variant"] {
         let _ = write!(said, "{name} {} ", config[name]);
     }
-    let settings = config["config"].as_object().cloned().unwrap_or_default();
+    let mut settings = config["config"].as_object().cloned().unwrap_or_default();
+    // The key says of itself which it is.
+    if let Some(labels) = settings.get_mut("Labels").and_then(Value::as_object_mut)
+        && labels.remove(Key::LABEL).is_some()
+        && labels.is_empty()
+    {
+        settings.remove("Labels");
+    }
     let settings: BTreeMap<String, Value> =
         settings.into_iter().filter(|(_, value)| !value.is_null()).collect();
     said + &serde_json::to_string(&settings).unwrap()

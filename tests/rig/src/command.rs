@@ -56,10 +56,16 @@ impl Program {
     }
 
     fn ours(name: &str) -> Self {
+        Self::named(Self::path_of(name))
+    }
+
+    /// Where one of our programs is, for a test that runs it in its own way.
+    #[must_use]
+    pub fn path_of(name: &str) -> PathBuf {
         let path = ours().join(name);
         let there = path.exists();
         assert!(there, "{} is not built: cargo build --workspace --bins", path.display());
-        Self::named(path)
+        path
     }
 
     /// Adds arguments.

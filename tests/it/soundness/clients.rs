@@ -1,0 +1,64 @@
+//! What we build is what the engine's own client builds: what an engine is served by us (the files
+//! that are in the key, the Dockerfile with its bases pinned) makes the same image.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+
+use super::{
+    Bench, case, number,
+    oracle::{Built, Oracle},
+    summary,
+};
+
+#[test]
+#[ignore = "needs an engine and a registry: run tests/run.sh"]
+fn what_we_build_is_what_the_engines_own_client_builds() {
+    let (bench, ours) = (Bench::new(), Oracle::ours());
+    let count = number("SMARTBUILD_TEST_CASES").unwrap_or(20);
+    let first = number("SMARTBUILD_TEST_SEED").unwrap_or_else(|| u64::from(Rng::new().u32(..)));
+    summary::say(&format!("clients: {count} cases from seed {first}"));
+    let (mut same, mut faults) = (0, Vec::new());
+    for seed in first..first + count {
+        let case = case::case(seed, bench.features);
+        for (repository, image) in &case.images {
+            image.push(&bench.registry, repository);
+        }
+        let (laid, registry) = (case.lay(bench.registry.host()), bench.registry.host());
+        let fault =
+            match (bench.oracle.case(&case, &laid, registry), ours.case(&case, &laid, registry)) {
+                (Ok(theirs), Ok(ours)) => {
+                    let (theirs, ours) = (plain(theirs), plain(ours));
+                    same += usize::from(theirs == ours);
+                    (theirs != ours).then(|| theirs.difference(&ours))
+                }
+                (Err(_), Err(_)) => None,
+                (Ok(_), Err(text)) => Some(format!("only we cannot build it:\n{text}")),
+                (Err(text), Ok(_)) => Some(format!("only we can build it:\n{text}")),
+            };
+        if let Some(fault) = fault {
+            let text = case.text(registry);
+            let fault = format!("##### seed {seed}\n{fault}\n{text}\n{}", case.tree);
+            summary::say(&fault);
+            faults.push(fault);
+        }
+    }
+    summary::say(&format!("clients: {same} images are the same, {} faults", faults.len()));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The image with the permissions that Git knows: those of a checkout are not in the key, and files
+/// are served with these.
+fn plain(built: Built) -> Built {
+    let mode = |text: &str| -> String {
+        let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        if let Some(mode) = words.get(1).and_then(|mode| u32::from_str_radix(mode, 8).ok()) {
+            let bits = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+            words[1] = format!("{:o}", mode & 0o7000 | bits);
+        }
+        words.join(" ")
+    };
+    let files: BTreeMap<_, _> =
+        built.files.into_iter().map(|(path, text)| (path, mode(&text))).collect();
+    Built { files, config: built.config }
+}
