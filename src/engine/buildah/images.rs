@@ -63,7 +63,16 @@ impl Buildah {
     ) -> Result<Vec<LocalImage>, Error> {
         const ACTION: &str = "list its images";
         let filter = format!("label={label}={value}");
-        let said = self.program.ask(ACTION, ["images", "--json", "--filter", &filter]).await?;
+        let mut tries = 5;
+        let said = loop {
+            match self.program.ask(ACTION, ["images", "--json", "--filter", &filter]).await {
+                // It stumbles over an image that somebody else removes meanwhile.
+                Err(Error::Failed { message, .. }) if tries > 1 && is_about_absence(&message) => {
+                    tries -= 1;
+                }
+                said => break said?,
+            }
+        };
         let mut ids: Vec<String> = read::<Option<Vec<Listed>>>(ACTION, &said)?
             .unwrap_or_default()
             .into_iter()

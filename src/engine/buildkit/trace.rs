@@ -125,6 +125,18 @@ impl Trace {
             return BuildError::Cancelled;
         }
         let Some(step) = self.failed.and_then(|index| self.steps.get_mut(index)) else {
+            // Docker 20.10 may end a build before it has told of the step that failed.
+            if let (Some(code), Some((step, _))) =
+                (exit_code(&message), message.rsplit_once(": exit code: "))
+            {
+                let step = step.trim_start_matches("executor failed running ").to_owned();
+                return BuildError::Step {
+                    step,
+                    exit_code: Some(code),
+                    message,
+                    log: String::new(),
+                };
+            }
             // What is wrong before any step ran is wrong with the Dockerfile.
             return match Error::failed("build the image", message.clone()) {
                 Error::Failed { .. } => BuildError::Dockerfile { message },
@@ -319,6 +331,13 @@ mod tests {
             error.to_string(),
             "the engine cannot find the base localhost:5000/base:1: pull access denied"
         );
+    }
+
+    #[test]
+    fn a_step_that_nobody_told_of_has_failed_all_the_same() {
+        let error = Trace::default()
+            .failure("executor failed running [/bin/sh -c exit 3]: exit code: 3".into());
+        assert_eq!(error.to_string(), "step `[/bin/sh -c exit 3]` failed with exit code 3");
     }
 
     #[test]
