@@ -132,10 +132,15 @@ impl Error {
         Self::Broken { action: action.to_owned(), reason: innermost(error) }
     }
 
-    /// Whether a registry was in trouble of its own, so that the same push may well work soon.
+    /// Whether a registry was in trouble of its own, or the network, so that the same push may well
+    /// work soon.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        let trouble = [" 500 ", " 502 ", " 503 ", " 504 ", "blob unknown", "unknown blob"];
+        let trouble = [
+            &[" 429 ", " 500 ", " 502 ", " 503 ", " 504 ", "toomanyrequests"][..],
+            &["blob unknown", "unknown blob", "EOF", "connection reset", "broken pipe", "timeout"],
+        ]
+        .concat();
         matches!(self, Self::Push { message, .. } if trouble.iter().any(|t| message.contains(t)))
     }
 

@@ -43,6 +43,19 @@ pub struct Timeouts {
     pub document: Duration,
 }
 
+impl Timeouts {
+    /// The limits of somebody who waits so long for a registry that says nothing.
+    #[must_use]
+    pub fn of(silence: Duration) -> Self {
+        Self {
+            connect: silence.min(Self::default().connect),
+            answer: silence,
+            idle: silence,
+            document: silence * 2,
+        }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {

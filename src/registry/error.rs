@@ -116,7 +116,7 @@ pub enum Error {
         message: String,
     },
     /// 403, or a token that does not allow it: the registry knows who we are.
-    #[error("cannot {action}: {host} does not allow it to {who}{}", said(message))]
+    #[error("cannot {action}: {host} {}{}", not_allowed(who), said(message))]
     Denied {
         /// What was to be done, to what.
         action: String,
@@ -261,6 +261,13 @@ fn refused_login(who: &Who) -> String {
     match who {
         Who::Nobody => "wants a login, and none was found for it; run `docker login` first".into(),
         who => format!("does not accept the login of {who}"),
+    }
+}
+
+fn not_allowed(who: &Who) -> String {
+    match who {
+        Who::Nobody => "does not allow it without a login, and none was found for it".into(),
+        who => format!("does not allow it to {who}"),
     }
 }
 

@@ -322,14 +322,24 @@ impl Host {
         let purpose = Purpose { base: &base, needed: scopes, action: outgoing.action };
         let authorization = self.auth.authorization(transport, &purpose).await?;
         let mut outgoing = outgoing;
-        if let Some(header) = authorization.header
+        if let Some(header) = &authorization.header
             && may_see_credentials(&base, &outgoing.url)
         {
-            outgoing.headers.insert(AUTHORIZATION, header);
+            outgoing.headers.insert(AUTHORIZATION, header.clone());
         }
         let answer = Answer::read(transport.send(outgoing).await?, LARGEST_PING).await?;
         if answer.status.is_success() {
             return Ok(answer);
+        }
+        if answer.status == StatusCode::UNAUTHORIZED && authorization.is_token() {
+            let headers = &answer.headers;
+            let used = &authorization;
+            if self.auth.refused(transport, &purpose, headers, used, false).await?.is_some() {
+                // There is a better token now; what was streamed has to be read again for it.
+                let Place { action, host } = answer.place;
+                let reason = "it no longer takes the token".to_owned();
+                return Err(Error::Broken { action, host, reason });
+            }
         }
         Err(answer.refusal(&authorization.who))
     }

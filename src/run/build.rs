@@ -12,6 +12,7 @@ use super::{
     publish::{self, Sought},
     records, remotes, serve, several,
     stages::{self, Stage},
+    watched::Watched,
 };
 use crate::{
     engine::{BuildRequest, Engine, LocalImage, Progress},
@@ -21,6 +22,10 @@ use crate::{
     report::{Outcome, Report, TagChange, Tagged},
     settings::{self, OutputSpec, Request},
 };
+
+/// How many times as long as a registry of ours may be silent it may be towards an engine: engines
+/// wait without end, and repeat on their own what fails.
+const PUSH_PATIENCE: u32 = 15;
 
 /// Sees to it that the image of `request` exists and has its names.
 ///
@@ -482,8 +487,18 @@ impl<'a> Run<'a> {
         let engine = self.world.engine().await?;
         let login = self.world.login(name.host()).await.map_err(registry::Error::from)?;
         let mut pauses = [300, 1000, 3000].into_iter().map(Duration::from_millis);
+        let patience = self.world.timeouts().answer * PUSH_PATIENCE;
         loop {
-            match (engine.push(name, login.as_ref(), self.progress).await, pauses.next()) {
+            let watched = Watched::new(self.progress);
+            let push = engine.push(name, login.as_ref(), &watched);
+            let pushed = watched.until_silent(patience, push).await;
+            let pushed = pushed.ok_or_else(|| registry::Error::Timeout {
+                action: format!("push {}", name.familiar()),
+                host: name.host().to_owned(),
+                what: "took nothing from the engine",
+                after: patience,
+            })?;
+            match (pushed, pauses.next()) {
                 (Err(error), Some(pause)) if error.may_pass() => {
                     self.world.reporter.detail(|| format!("pushing again: {error}"));
                     tokio::time::sleep(pause).await;

@@ -18,6 +18,7 @@ mod remotes;
 mod serve;
 mod several;
 mod stages;
+mod watched;
 mod world;
 
 use std::{io, path::PathBuf};

@@ -119,8 +119,9 @@ pub(super) async fn point(
     manifest: &Manifest,
     names: &[Reference],
 ) -> Result<Vec<Tagged>, Error> {
-    try_join_all(names.iter().map(async |name| {
-        let there = client.resolve(name).await?;
+    // All are asked before the first is moved: a registry may show what is being written half-written.
+    let there = try_join_all(names.iter().map(|name| client.resolve(name))).await?;
+    try_join_all(names.iter().zip(there).map(async |(name, there)| {
         if there.as_ref() == Some(&manifest.digest) {
             return Ok(Tagged { reference: name.clone(), change: TagChange::Unchanged });
         }

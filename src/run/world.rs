@@ -7,6 +7,7 @@ use std::{
     io::{self, Read as _},
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::OnceCell;
@@ -15,7 +16,7 @@ use super::bases::Bases;
 use crate::{
     credentials::{self, Credentials, Login, Logins, Proxies},
     engine::{self, Choice, Engine, Search},
-    registry::{self, Client, Manifest, Reference},
+    registry::{self, Client, Manifest, Reference, Timeouts},
     report::Reporter,
     settings::{EngineKind, Environment, Request, Verbosity},
 };
@@ -73,10 +74,19 @@ impl World {
     /// The registries.
     pub(super) fn client(&self) -> Arc<Client> {
         let make = || {
-            let config = registry::Config { insecure: self.insecure.clone(), ..Default::default() };
+            let timeouts = self.timeouts();
+            let insecure = self.insecure.clone();
+            let config = registry::Config { insecure, timeouts, ..Default::default() };
             Arc::new(Client::new(config, self.credentials()))
         };
         self.client.get_or_init(make).clone()
+    }
+
+    /// How long a registry may be silent; the user may say otherwise.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        let seconds = self.environment.var("SMARTBUILD_REGISTRY_TIMEOUT").ok().flatten();
+        let seconds = seconds.and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
+        seconds.map(Duration::from_secs).map(Timeouts::of).unwrap_or_default()
     }
 
     /// All of standard input, however often it is asked for.

@@ -4,7 +4,10 @@
 mod changing;
 mod dockerfile_differential;
 mod engine;
+mod intact;
+mod kills;
 mod main_job;
+mod many;
 mod pipeline;
 mod platforms;
 mod publishing;
@@ -14,3 +17,4 @@ mod soundness;
 mod stages;
 mod stat_cache;
 mod terminal;
+mod trouble;

@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
     };
     vec![
         case("401", status(401), "wants a login, and none was found"),
-        case("403", status(403), "does not allow it to nobody"),
+        case("403", status(403), "does not allow it without a login"),
         case("429", status(429), "too many requests"),
         case("500", status(500), "has trouble of its own (status 500)"),
         case("502", status(502), "has trouble of its own (status 502)"),

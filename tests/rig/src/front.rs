@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -12,6 +13,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::registry::Registry;
 use crate::server::{Answer, Boxed, Endless, Reset, Server, Spoil, Spoiled, full};
@@ -30,6 +32,32 @@ struct State {
     upstream: Option<String>,
     rules: Vec<Rule>,
     seen: Vec<Seen>,
+    /// How many requests wait for an answer that does not come.
+    parked: Arc<Parked>,
+}
+
+/// The requests that are kept waiting.
+#[derive(Debug, Default)]
+struct Parked {
+    count: Mutex<usize>,
+    more: Condvar,
+    released: Notify,
+    /// Whoever comes to wait after the release is too late to hear of it.
+    over: AtomicBool,
+}
+
+impl Parked {
+    /// Waits until the front is healed; the connection is reset then.
+    async fn park(&self) -> Reset {
+        let released = self.released.notified();
+        if self.over.load(Ordering::SeqCst) {
+            return Reset;
+        }
+        *self.count.lock().unwrap() += 1;
+        self.more.notify_all();
+        released.await;
+        Reset
+    }
 }
 
 /// A request that came, and what it got.
@@ -45,6 +73,14 @@ pub struct Seen {
     pub headers: HeaderMap,
     /// The status it was answered with; none yet, or the connection was reset.
     pub status: Option<u16>,
+}
+
+impl Seen {
+    /// The client, as it names itself.
+    #[must_use]
+    pub fn agent(&self) -> &str {
+        self.headers.get("user-agent").and_then(|name| name.to_str().ok()).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Seen {
@@ -84,7 +120,7 @@ impl Front {
 
     /// Adds a rule for the requests of this method (`*`: of every method) whose path fits the
     /// pattern: `*` stands for one path segment, `**` for any number of them, and a segment may
-    /// end in `*`. The rule that was added last goes first.
+    /// have one `*` in it. The rule that was added last goes first.
     ///
     /// ```no_run
     /// # use smartbuild_test_rig::{Front, Registry, Rule};
@@ -98,9 +134,28 @@ impl Front {
         lock(&self.state).rules.push(rule);
     }
 
-    /// Forgets all rules: from now on everything passes.
+    /// Forgets all rules: from now on everything passes. What was kept waiting is reset.
     pub fn heal(&self) {
-        lock(&self.state).rules.clear();
+        let mut state = lock(&self.state);
+        state.rules.clear();
+        let parked = std::mem::take(&mut state.parked);
+        parked.over.store(true, Ordering::SeqCst);
+        parked.released.notify_waiters();
+    }
+
+    /// Waits until a request has been kept waiting by [`Rule::hang`] or [`Rule::swallow`], or until
+    /// `ended` says that none will come; whether there is one.
+    pub fn wait_for_parked(&self, mut ended: impl FnMut() -> bool) -> bool {
+        let parked = Arc::clone(&lock(&self.state).parked);
+        let mut count = parked.count.lock().unwrap();
+        while *count == 0 {
+            if ended() {
+                return false;
+            }
+            // The bell rings for a request, but not for the end of whoever makes them.
+            count = parked.more.wait_timeout(count, Duration::from_millis(20)).unwrap().0;
+        }
+        true
     }
 
     /// Every request so far, in the order of arrival.
@@ -143,6 +198,7 @@ pub struct Rule {
     body: Vec<u8>,
     delay: Duration,
     authorized: bool,
+    agent: String,
     skip: usize,
     times: usize,
 }
@@ -153,10 +209,12 @@ enum Action {
     Status(StatusCode),
     Reset,
     Hang,
+    Swallow,
     Endless,
     Corrupt,
     Truncate(usize),
     Stall(usize),
+    Drip(Duration),
 }
 
 impl Rule {
@@ -169,6 +227,7 @@ impl Rule {
             body: Vec::new(),
             delay: Duration::ZERO,
             authorized: false,
+            agent: String::new(),
             skip: 0,
             times: usize::MAX,
         }
@@ -204,6 +263,12 @@ impl Rule {
         Self::new(Action::Hang)
     }
 
+    /// Passes the request on, and keeps the answer to itself.
+    #[must_use]
+    pub fn swallow() -> Self {
+        Self::new(Action::Swallow)
+    }
+
     /// Answers 200 with a body (of spaces) that never ends.
     #[must_use]
     pub fn endless() -> Self {
@@ -226,6 +291,12 @@ impl Rule {
     #[must_use]
     pub fn stall(bytes: usize) -> Self {
         Self::new(Action::Stall(bytes))
+    }
+
+    /// Passes the request on, and sends the answer's body a byte at a time, with this pause between.
+    #[must_use]
+    pub fn drip(pause: Duration) -> Self {
+        Self::new(Action::Drip(pause))
     }
 
     /// Sets a header of the answer, in place of the registry's own.
@@ -263,6 +334,13 @@ impl Rule {
         self
     }
 
+    /// Catches only requests of this client, as its `User-Agent` begins.
+    #[must_use]
+    pub fn agent(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.agent);
+        self
+    }
+
     /// Leaves the first so many fitting requests alone.
     #[must_use]
     pub fn skip(mut self, count: usize) -> Self {
@@ -281,7 +359,8 @@ impl Rule {
     fn takes(&mut self, seen: &Seen) -> bool {
         let fits = fits_method(&self.method, seen.method.as_str())
             && fits_path(&self.pattern, &seen.path)
-            && (!self.authorized || seen.headers.contains_key("authorization"));
+            && (!self.authorized || seen.headers.contains_key("authorization"))
+            && seen.agent().starts_with(&self.agent);
         if !fits {
             return false;
         }
@@ -305,7 +384,7 @@ impl Rule {
 }
 
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Answer {
-    let (rule, upstream, index) = {
+    let (rule, upstream, index, parked) = {
         let mut state = lock(&state);
         let uri = request.uri();
         let seen = Seen {
@@ -318,7 +397,9 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Answer 
         let mut rules = state.rules.iter_mut().rev();
         let rule = rules.find_map(|rule| rule.takes(&seen).then(|| rule.clone()));
         state.seen.push(seen);
-        (rule.unwrap_or_else(Rule::pass), state.upstream.clone(), state.seen.len() - 1)
+        let parked = Arc::clone(&state.parked);
+        let rule = rule.unwrap_or_else(Rule::pass);
+        (rule, state.upstream.clone(), state.seen.len() - 1, parked)
     };
     if !rule.delay.is_zero() {
         tokio::time::sleep(rule.delay).await;
@@ -330,12 +411,19 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Answer 
             response
         }
         Action::Reset => return Err(Reset),
-        Action::Hang => std::future::pending().await,
+        Action::Hang => return Err(parked.park().await),
+        Action::Swallow => {
+            let answer = pass(upstream, request).await;
+            // Whole, so that the registry has done everything that it does.
+            let _ = answer.into_body().collect().await;
+            return Err(parked.park().await);
+        }
         Action::Endless => Response::new(Endless.boxed()),
         Action::Pass => pass(upstream, request).await,
         Action::Corrupt => spoiled(pass(upstream, request).await, Spoil::Corrupt),
         Action::Truncate(bytes) => spoiled(pass(upstream, request).await, Spoil::Truncate(bytes)),
         Action::Stall(bytes) => spoiled(pass(upstream, request).await, Spoil::Stall(bytes)),
+        Action::Drip(pause) => spoiled(pass(upstream, request).await, Spoil::Drip(pause)),
     };
     rule.dress(response.headers_mut());
     if let Some(seen) = lock(&state).seen.get_mut(index) {
@@ -399,8 +487,10 @@ pub(crate) fn fits_segments(pattern: &[&str], path: &[&str]) -> bool {
             (0..=path.len()).any(|skipped| fits_segments(rest, &path[skipped..]))
         }
         ([first, rest @ ..], [segment, others @ ..]) => {
-            let fits = match first.strip_suffix('*') {
-                Some(start) => segment.starts_with(start),
+            let fits = match first.split_once('*') {
+                Some((start, end)) => {
+                    segment.strip_prefix(start).is_some_and(|rest| rest.ends_with(end))
+                }
                 None => first == segment,
             };
             fits && fits_segments(rest, others)

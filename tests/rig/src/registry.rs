@@ -304,7 +304,15 @@ impl Registry {
 
     fn get(&self, repository: &str, rest: &str) -> Option<Vec<u8>> {
         let path = format!("/v2/{repository}/{rest}");
-        let answer = self.request("GET", &path, repository);
+        let mut answer = self.request("GET", &path, repository);
+        // While somebody writes, this server shows links that are half-written.
+        for _ in 0..100 {
+            if answer.status() != 500 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            answer = self.request("GET", &path, repository);
+        }
         match answer.status().as_u16() {
             200 => {
                 let mut bytes = Vec::new();

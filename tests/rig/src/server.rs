@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Sleep;
 
 use crate::runtime;
 
@@ -147,6 +149,8 @@ pub(crate) enum Spoil {
     Truncate(usize),
     /// Nothing more comes after so many bytes, and the connection stays open.
     Stall(usize),
+    /// Comes a byte at a time, with this pause before each.
+    Drip(Duration),
 }
 
 /// A body that arrives otherwise than it was sent.
@@ -154,11 +158,26 @@ pub(crate) struct Spoiled {
     inner: Boxed,
     spoil: Spoil,
     seen: usize,
+    /// What is left of a piece that drips, and the pause before its next byte.
+    left: Bytes,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Spoiled {
     pub(crate) fn new(inner: Boxed, spoil: Spoil) -> Self {
-        Self { inner, spoil, seen: 0 }
+        Self { inner, spoil, seen: 0, left: Bytes::new(), pause: None }
+    }
+}
+
+impl Spoiled {
+    fn drip(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Spoil::Drip(pause) = self.spoil else { return Poll::Ready(None) };
+        let waiting = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        if waiting.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.pause = None;
+        Poll::Ready(Some(Ok(Frame::data(self.left.split_to(1)))))
     }
 }
 
@@ -175,6 +194,7 @@ impl Body for Spoiled {
                 return Poll::Ready(Some(Err(io::Error::other("truncated on purpose"))));
             }
             Spoil::Stall(limit) if self.seen >= limit => return Poll::Pending,
+            Spoil::Drip(_) if !self.left.is_empty() => return self.drip(cx),
             _ => {}
         }
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
@@ -191,7 +211,11 @@ impl Body for Spoiled {
             Spoil::Truncate(limit) | Spoil::Stall(limit) => {
                 data.truncate(limit.saturating_sub(self.seen));
             }
-            Spoil::Corrupt => {}
+            Spoil::Drip(_) if !data.is_empty() => {
+                self.left = data;
+                return self.drip(cx);
+            }
+            Spoil::Corrupt | Spoil::Drip(_) => {}
         }
         self.seen += data.len();
         Poll::Ready(Some(Ok(Frame::data(data))))

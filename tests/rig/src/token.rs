@@ -120,6 +120,15 @@ impl TokenService {
         }})
     }
 
+    /// What a registry says to a request whose token is past its time.
+    #[must_use]
+    pub fn expired(&self) -> String {
+        format!(
+            "Bearer realm=\"http://{}/token\",service=\"{SERVICE}\",error=\"invalid_token\"",
+            self.server.address()
+        )
+    }
+
     /// A token for the rig itself.
     pub(crate) fn own_token(&self, repository: &str) -> String {
         let access = json!([{

@@ -1,0 +1,141 @@
+//! Runs that are killed at every request of a hit, and many at once: the next run ends as if there had
+//! been only one, and no name ever leads to something half-pushed.
+
+use std::collections::BTreeSet;
+
+use smartbuild_test_rig::{Engine, Front, Image, Program, Registry, Rule, Work, unique};
+
+use crate::{intact::held, many::all};
+
+/// A project behind a front, so that its requests can be held.
+struct Project {
+    registry: Registry,
+    front: Front,
+    work: Work,
+    name: String,
+}
+
+impl Project {
+    fn new() -> Self {
+        let registry = Registry::open();
+        registry.push("base", "1", &Image::scratch().files(&[("base", "x")]));
+        let (front, work) = (Front::before(&registry), Work::new());
+        // The base is asked for beside the front: it is not what is killed at.
+        let dockerfile = format!("FROM {}\nCOPY own /\n", registry.name("base:1"));
+        work.write("Dockerfile", dockerfile);
+        let project = Self { registry, front, work, name: unique("killed") };
+        project.change(&project.name);
+        project
+    }
+
+    /// Other inputs, so that there is no image of them.
+    fn change(&self, content: &str) {
+        self.work.write("own", content);
+    }
+
+    fn repository(&self) -> String {
+        format!("team/{}", self.name)
+    }
+
+    fn push(&self, tag: &str) -> Program {
+        let image = format!("{}/{}", self.front.host(), self.repository());
+        let tags = [format!("-t={image}:{tag}"), format!("-t={image}:latest")];
+        Program::smartbuild(["--push", "--json"]).args(tags).engine(Engine::get())
+    }
+
+    fn key(&self) -> String {
+        let ran = self.work.run(Program::smartbuild(["key"])).success();
+        ran.stdout().trim_end().to_owned()
+    }
+
+    /// Nothing that has a name is broken or is not what the name says.
+    fn check(&self, moment: &str) {
+        let held = held(&self.registry, &self.repository());
+        assert!(held.faults.is_empty(), "{moment}: {:?}", held.faults);
+    }
+
+    /// Runs once more: then the names are right.
+    fn mend(&self, tag: &str, moment: &str) {
+        self.work.run(self.push(tag)).success();
+        self.check(moment);
+        let held = held(&self.registry, &self.repository());
+        let image = held.tags.get(&self.key());
+        assert!(image.is_some(), "{moment}: {held:?}");
+        assert_eq!((held.tags.get(tag), held.tags.get("latest")), (image, image), "{moment}");
+    }
+
+    fn forget(&self, tag: &str) {
+        let image = format!("{}/{}:{tag}", self.front.host(), self.repository());
+        Engine::get().forget(&image);
+    }
+}
+
+/// Starts a run and kills it at its request number `at`, before the registry has seen it or after it
+/// has done what it was asked; `false` when the run ended before that request.
+fn kill_at(project: &Project, tag: &str, at: usize, done: bool) -> bool {
+    let rule = if done { Rule::swallow() } else { Rule::hang() };
+    project.front.on("*", "/v2/**", rule.skip(at));
+    let mut running = project.work.start(project.push(tag));
+    let held = project.front.wait_for_parked(|| !running.is_running());
+    if held {
+        running.signal("KILL");
+        running.wait();
+    } else {
+        running.wait().success();
+    }
+    project.front.heal();
+    held
+}
+
+/// Kills a run at every request that an undisturbed one makes, each in a project of its own.
+fn kill_everywhere(least: usize, prepare: impl Fn(&Project) + Sync) {
+    let whole = Project::new();
+    prepare(&whole);
+    whole.front.forget();
+    whole.work.run(whole.push("t")).success();
+    let requests = whole.front.seen().len();
+    assert!(requests >= least, "only {requests} requests were seen");
+    let moments: Vec<_> = [false, true]
+        .into_iter()
+        .flat_map(|done| (0..requests).map(move |at| (at, done)))
+        .collect();
+    let killed = all(&moments, |&(at, done)| {
+        let project = Project::new();
+        prepare(&project);
+        let killed = kill_at(&project, "t", at, done);
+        let moment = format!("killed at request {at}, done: {done}");
+        project.check(&moment);
+        project.mend("t", &moment);
+        project.forget("t");
+        killed
+    });
+    let killed = killed.into_iter().filter(|killed| *killed).count();
+    println!("{requests} requests; {killed} of {} runs were killed", moments.len());
+    // Engines do not ask the same number of questions each time.
+    assert!(killed * 10 >= moments.len() * 8);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_hit_can_be_killed_at_every_request() {
+    kill_everywhere(5, |project| drop(project.work.run(project.push("first")).success()));
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn twenty_pipelines_at_once_make_one_image() {
+    let project = Project::new();
+    let running: Vec<_> =
+        (0..20).map(|n| project.work.start(project.push(&format!("p{n}")))).collect();
+    for job in running {
+        job.wait().success();
+    }
+    project.check("all ended");
+    let held = held(&project.registry, &project.repository());
+    let images: BTreeSet<_> =
+        held.tags.iter().filter(|(tag, _)| !tag.ends_with(".inputs")).collect();
+    let images: BTreeSet<_> = images.into_iter().map(|(_, digest)| digest).collect();
+    assert_eq!(images.len(), 1, "{held:?}");
+    assert_eq!(held.tags.len(), 20 + 3, "each its tag, latest, the key and its record");
+    project.forget("p0");
+}
