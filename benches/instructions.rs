@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Counted with valgrind's callgrind, which shows programs a processor without SHA instructions: what
-//! is hashed weighs more than it does in life. More than 5 % above `benches/instructions.tsv` is an
-//! error; so is more than 5 % below, since the next loss would hide in it.
+//! is hashed weighs more than it does in life. More than 10 % above `benches/instructions.tsv` is an
+//! error; so is more than 10 % below, since the next loss would hide in it.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measures")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 const KNOWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.tsv");
 /// So few that one thread does it all: threads that wait take instructions as they please.
 const FILES: usize = 150;
-const TOLERANCE: f64 = 0.05;
+const TOLERANCE: f64 = 0.10;
 
 fn main() -> io::Result<ExitCode> {
     if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
