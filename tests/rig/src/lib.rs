@@ -9,6 +9,7 @@
 //! | a registry (Debian's `docker-registry`) | [`Registry::open`], [`Registry::htpasswd`], [`Registry::token`], [`Registry::builder`] |
 //! | an image in it, without any engine | [`Registry::push`] with [`Image::base`] or [`Image::scratch`] |
 //! | a registry that misbehaves | [`Front::before`] a real one, or [`Front::alone`] |
+//! | a registry that is far away | [`Far::from`] |
 //! | the engine | [`Engine::get`] |
 //! | a directory, and our programs run in it | [`Work`], [`Work::run`] |
 //! | a terminal window | [`Terminal::open`] |
@@ -24,6 +25,7 @@ mod access_log;
 mod command;
 mod credentials;
 mod engine;
+mod far;
 mod front;
 mod image;
 mod registry;
@@ -37,6 +39,7 @@ mod work;
 pub use access_log::Entry;
 pub use command::{Program, Ran, Running};
 pub use engine::Engine;
+pub use far::Far;
 pub use front::{Front, Rule, Seen};
 pub use image::{Image, sha256};
 pub use registry::{Registry, RegistryBuilder};
