@@ -223,10 +223,12 @@ async fn words_and_scopes_are_those_of_the_engine() {
             let longer = format!("{text}{statement}");
             // Old engines expand a default that an argument overrides, and fail where it is wrong.
             let plain = slice(&longer, &request(BTreeMap::new()));
+            // A `FROM` that a line before it swallowed leaves the next one with the name of an image.
+            let fits = |slice: &Slice| {
+                slice.images.is_empty() && !slice.features.contains(&Feature::Patterns)
+            };
             match slice(&longer, &asked) {
-                Ok(slice) if plain.is_ok() && !slice.features.contains(&Feature::Patterns) => {
-                    text = longer;
-                }
+                Ok(slice) if plain.is_ok() && fits(&slice) => text = longer,
                 Err(error) if error.kind() == ErrorKind::Invalid => bad.push(longer),
                 _ => {}
             }
