@@ -8,9 +8,9 @@
 //!
 //! The calls are those of the Secret Service API (specifications.freedesktop.org/secret-service).
 //! They are made here rather than by a library for it because of their order: GNOME Keyring 42, that
-//! of Debian 12, ends with an assertion, and all its unlocked keyrings with it, once in some thousand
-//! times that the first call of a client opens a session. So a property is read first, as libsecret
-//! does.
+//! of Debian 12, was seen to end with an assertion, and all its unlocked keyrings with it, once in some
+//! thousand times that the first call of a client opened a session, and not when a property was read
+//! first, as libsecret does. Why is not known.
 
 use std::any::Any;
 use std::collections::HashMap;
