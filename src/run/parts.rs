@@ -42,15 +42,17 @@ pub async fn prepare_all(request: &Request, world: &World) -> Result<Whole, Erro
         Ok::<_, Error>(Part { request, prepared })
     });
     let parts = try_join_all(parts.collect::<Vec<_>>()).await?;
-    let keys = parts.iter().map(|part| (part.request.target_platform(), part.prepared.key));
-    Ok(Whole { key: keys.collect::<Parts>().key(), parts })
+    Ok(Whole { key: keys(&parts).key(), parts })
+}
+
+fn keys(parts: &[Part]) -> Parts {
+    parts.iter().map(|part| (part.request.target_platform(), part.prepared.key)).collect()
 }
 
 impl Whole {
     /// The key of the image of each platform.
     pub(super) fn keys(&self) -> Parts {
-        let key = |part: &Part| (part.request.target_platform(), part.prepared.key);
-        self.parts.iter().map(key).collect()
+        keys(&self.parts)
     }
 
     /// What a person should know of how the keys came about; once, for however many platforms.
