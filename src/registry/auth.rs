@@ -110,6 +110,11 @@ impl Auth {
         Self { host: host.to_owned(), logins, state: Mutex::default() }
     }
 
+    /// Says what will be wanted, so that the next token is good for it.
+    pub(super) async fn want(&self, scopes: &Scopes) {
+        self.state.lock().await.wanted.extend(scopes);
+    }
+
     /// What to send with a request, as far as is known by now.
     pub(super) async fn authorization(
         &self,

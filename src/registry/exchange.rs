@@ -149,13 +149,23 @@ impl Host {
         }
     }
 
-    /// Makes contact ahead of time: connection, TLS, challenge and token for `scopes`.
+    /// Makes contact ahead of time: connection, TLS, challenge and token for `scopes`. A request that
+    /// is under way already does most of it, and is waited for.
     pub(super) async fn prepare(
         &self,
         transport: &Transport,
         scopes: &Scopes,
     ) -> Result<(), Error> {
         let action = format!("reach {}", self.name);
+        // The token that the other fetches is then good for this too.
+        self.auth.want(scopes).await;
+        drop(self.gate.lock().await);
+        if self.met.load(Relaxed)
+            && let Some(base) = self.base.get()
+        {
+            let purpose = Purpose { base, needed: scopes, action: &action };
+            return self.auth.authorization(transport, &purpose).await.map(drop);
+        }
         let ping = Request::new(Method::GET, "/v2/", scopes.clone(), action);
         self.ask(transport, &ping.expecting(&[401, 403, 404])).await.map(drop)
     }

@@ -10,7 +10,9 @@ use futures_util::future::join;
 use super::{
     Error, Part, Prepared, Whole, World, prepare_all,
     publish::{self, Sought},
-    records, remotes, serve, several,
+    records, remotes, serve,
+    settle::{Placed, Publication},
+    several,
     stages::{self, Stage},
     watched::Watched,
 };
@@ -207,11 +209,14 @@ impl<'a> Run<'a> {
         let home = key_home(self.request).ok_or_else(|| Error::Strict("no tag to push".into()))?;
         let found = match self.wish.build_anyway() {
             Some(_) => Found::Nothing,
-            None => publish::find(&client, &home, &self.sought()).await?,
+            None => {
+                publish::find_with_names(&client, &home, &self.sought(), &self.request.tags).await?
+            }
         };
         match plan::decide(&self.wish, found) {
-            Plan::Skip(manifest) => {
-                let tags = publish::point(&client, &home, &manifest, &self.request.tags).await?;
+            Plan::Skip((manifest, there)) => {
+                let names = &self.request.tags;
+                let tags = publish::point_from(&client, &home, &manifest, names, there).await?;
                 let outcome = several::outcome_of(&tags);
                 let id = if self.request.load {
                     Some(self.pull(&home, &manifest).await?.id.digest().clone())
@@ -237,9 +242,8 @@ impl<'a> Run<'a> {
                         (manifest, tags)
                     }
                     None => {
-                        let (manifest, tags) = self.push(&made).await?;
-                        self.publish_key(&why, &home, &manifest).await?;
-                        (manifest, tags)
+                        let (image, tags) = self.push(&made).await?;
+                        self.publish_key(&why, &home, image, tags).await?
                     }
                 };
                 self.publish_stages(stages).await;
@@ -510,7 +514,7 @@ impl<'a> Run<'a> {
 
     /// Pushes the first name, unless the image was pushed while it was built, and points the others
     /// at what was pushed.
-    async fn push(&self, made: &Made) -> Result<(Manifest, Vec<Tagged>), Error> {
+    async fn push(&self, made: &Made) -> Result<(Placed, Vec<Tagged>), Error> {
         let Some((first, others)) = self.request.tags.split_first() else {
             return Err(Error::Strict("there is no name to push to".to_owned()));
         };
@@ -536,7 +540,7 @@ impl<'a> Run<'a> {
         }
         let mut tags = vec![Tagged { reference: first.clone(), change: TagChange::Pushed }];
         tags.extend(publish::point(&client, &first.repository, &manifest, others).await?);
-        Ok((manifest, tags))
+        Ok((Placed { repository: first.repository.clone(), manifest }, tags))
     }
 
     /// The last step: from here on, others find the image by its key.
@@ -544,24 +548,23 @@ impl<'a> Run<'a> {
         &self,
         why: &Why,
         home: &Repository,
-        manifest: &Manifest,
-    ) -> Result<(), Error> {
+        image: Placed,
+        tags: Vec<Tagged>,
+    ) -> Result<(Manifest, Vec<Tagged>), Error> {
         if !why.may_publish_key() {
-            return Ok(());
+            return Ok((image.manifest, tags));
         }
-        let client = self.world.client();
-        let Prepared { key, inputs, .. } = &self.prepared;
-        let Some(first) = self.request.tags.first() else { return Ok(()) };
         let sign = self.request.sign_key.as_deref();
-        if let Err(error) =
-            records::put(&client, home, *key, &manifest.digest, &**inputs, sign).await
-        {
-            // The record only explains; the image is right without it.
-            self.world.reporter.warn(&format!("the record was not stored: {error}"));
-        }
-        let name = publish::key_reference(home, *key);
-        publish::point(&client, &first.repository, manifest, &[name]).await?;
-        Ok(())
+        let publication = Publication {
+            world: self.world,
+            home,
+            sought: Sought { signed: self.request.verify_key.as_deref().or(sign), ..self.sought() },
+            inputs: &*self.prepared.inputs,
+            sign,
+            names: &self.request.tags,
+            yields: *why == Why::Missing,
+        };
+        publication.settle(image, tags).await
     }
 
     fn names(&self, change: TagChange) -> Vec<Tagged> {

@@ -16,6 +16,7 @@ mod publish;
 mod records;
 mod remotes;
 mod serve;
+mod settle;
 mod several;
 mod stages;
 mod watched;

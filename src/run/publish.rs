@@ -1,13 +1,15 @@
 //! The registry side of a run: is the image of a key there, and pointing names at it.
 
-use futures_util::future::try_join_all;
+use std::pin::pin;
+
+use futures_util::future::{Either, join_all, ready, select, try_join_all};
 
 use super::records;
 use crate::{
     inputs::{Key, Parts},
     plan::Found,
     platform::Platform,
-    registry::{Client, Error, Manifest, Reference, Repository, SigningKey},
+    registry::{Client, Digest, Error, Manifest, Reference, Repository, SigningKey},
     report::{TagChange, Tagged},
 };
 
@@ -25,6 +27,30 @@ pub(super) struct Sought<'a> {
     pub(super) signed: Option<&'a SigningKey>,
 }
 
+/// Looks for the image of a key and, at the same time, at the names that would point at it: these are
+/// needed only where it is there, and not waited for otherwise.
+///
+/// # Errors
+/// Those of [`find`] and, where the image is there, of [`look`].
+pub(super) async fn find_with_names(
+    client: &Client,
+    home: &Repository,
+    sought: &Sought<'_>,
+    names: &[Reference],
+) -> Result<Found<(Manifest, Vec<Option<Digest>>)>, Error> {
+    let (find, look) = (pin!(find(client, home, sought)), pin!(look(client, names)));
+    let (found, there) = match select(find, look).await {
+        Either::Left((found, look)) => (found, Either::Left(look)),
+        Either::Right((there, find)) => (find.await, Either::Right(ready(there))),
+    };
+    Ok(match found? {
+        Found::Image(manifest) => Found::Image((manifest, there.await?)),
+        Found::Nothing => Found::Nothing,
+        Found::Impostor(reason) => Found::Impostor(reason),
+        Found::Unanswered(reason) => Found::Unanswered(reason),
+    })
+}
+
 /// Looks for the image of a key and verifies that it is what the tag says.
 ///
 /// # Errors
@@ -35,20 +61,24 @@ pub(super) async fn find(
     home: &Repository,
     sought: &Sought<'_>,
 ) -> Result<Found<Manifest>, Error> {
-    match verified(client, home, sought).await {
+    match verified(client, &key_reference(home, sought.key), sought).await {
         Ok(found) => Ok(found),
         Err(error) if may_pass(&error) => Ok(Found::Unanswered(error.to_string())),
         Err(error) => Err(error),
     }
 }
 
-async fn verified(
+/// Looks whether a name is that of the image of a key.
+///
+/// # Errors
+/// When the registry cannot be asked.
+pub(super) async fn verified(
     client: &Client,
-    home: &Repository,
+    name: &Reference,
     sought: &Sought<'_>,
 ) -> Result<Found<Manifest>, Error> {
-    let key = sought.key;
-    let Some(manifest) = client.manifest(&key_reference(home, key)).await? else {
+    let (key, home) = (sought.key, &name.repository);
+    let Some(manifest) = client.manifest(name).await? else {
         return Ok(Found::Nothing);
     };
     let wrong = sought.parts.parts.iter().map(|(platform, key)| {
@@ -109,6 +139,17 @@ async fn untrusted(
     Ok(signed.verify(&tag, &head, &manifest.digest).err().map(|reason| reason.to_string()))
 }
 
+/// What names point at now.
+///
+/// # Errors
+/// When a registry cannot be asked.
+pub(super) async fn look(
+    client: &Client,
+    names: &[Reference],
+) -> Result<Vec<Option<Digest>>, Error> {
+    try_join_all(names.iter().map(|name| client.resolve(name))).await
+}
+
 /// Points names at an image that a registry has, leaving alone those that point at it already.
 ///
 /// # Errors
@@ -120,20 +161,46 @@ pub(super) async fn point(
     names: &[Reference],
 ) -> Result<Vec<Tagged>, Error> {
     // All are asked before the first is moved: a registry may show what is being written half-written.
-    let there = try_join_all(names.iter().map(|name| client.resolve(name))).await?;
-    try_join_all(names.iter().zip(there).map(async |(name, there)| {
+    let there = look(client, names).await?;
+    point_from(client, home, manifest, names, there).await
+}
+
+/// The same where it is known what the names point at.
+pub(super) async fn point_from(
+    client: &Client,
+    home: &Repository,
+    manifest: &Manifest,
+    names: &[Reference],
+    there: Vec<Option<Digest>>,
+) -> Result<Vec<Tagged>, Error> {
+    let tagged = join_all(names.iter().zip(there).map(async |(name, there)| {
         if there.as_ref() == Some(&manifest.digest) {
             return Ok(Tagged { reference: name.clone(), change: TagChange::Unchanged });
         }
-        if name.repository == *home {
-            client.put_manifest(&name.repository, &name.target(), manifest).await?;
-        } else {
-            let from = home.pinned(manifest.digest.clone());
-            client.copy(&from, &name.repository, name.tag.as_slice()).await?;
-        }
+        put(client, home, manifest, name).await?;
         Ok(Tagged { reference: name.clone(), change: TagChange::Moved })
-    }))
-    .await
+    }));
+    // All are waited for, also when one fails: a registry that is left in mid-write may keep half.
+    tagged.await.into_iter().collect()
+}
+
+/// Points a name at an image that a registry has.
+///
+/// # Errors
+/// When a registry cannot be asked or refuses.
+pub(super) async fn put(
+    client: &Client,
+    home: &Repository,
+    manifest: &Manifest,
+    name: &Reference,
+) -> Result<(), Error> {
+    if name.repository == *home {
+        client.put_manifest(&name.repository, &name.target(), manifest).await?;
+    } else {
+        let from = home.pinned(manifest.digest.clone());
+        client.copy(&from, &name.repository, name.tag.as_slice()).await?;
+    }
+    Ok(())
 }
 
 /// Whether an error is of the moment, so that pushing in a few minutes may well work.

@@ -11,7 +11,7 @@ use super::{
     build::{Run, announce, key_home},
     parts::in_a_tag,
     publish::{self, Sought},
-    records,
+    settle::{Placed, Publication},
 };
 use crate::{
     engine::Progress,
@@ -37,7 +37,7 @@ pub(super) async fn build(
     let sought = Sought { key, parts: keys.clone(), signed: request.verify_key.as_deref() };
     let found = match wish.build_anyway() {
         Some(_) => Found::Nothing,
-        None => publish::find(&client, &home, &sought).await?,
+        None => publish::find_with_names(&client, &home, &sought, &request.tags).await?,
     };
     let warnings = whole.warnings();
     let report = |outcome, manifest: Manifest, tags, reason: Option<Why>| Report {
@@ -52,8 +52,9 @@ pub(super) async fn build(
         requests: world.requests(),
     };
     let why = match plan::decide(&wish, found) {
-        Plan::Skip(index) => {
-            let tags = publish::point(&client, &home, &index, &request.tags).await?;
+        Plan::Skip((index, there)) => {
+            let names = &request.tags;
+            let tags = publish::point_from(&client, &home, &index, names, there).await?;
             return Ok(report(outcome_of(&tags), index, tags, None));
         }
         Plan::Build(why) => why,
@@ -82,14 +83,21 @@ pub(super) async fn build(
     let index = Manifest::assemble(&images, notes)
         .map_err(|error| Error::Strict(format!("the images cannot be put together: {error}")))?;
     client.put_tags(&place.repository, &index, &[]).await?;
-    let tags = publish::point(&client, &place.repository, &index, &request.tags).await?;
+    let mut tags = publish::point(&client, &place.repository, &index, &request.tags).await?;
+    let mut index = index;
     if why.may_publish_key() {
         let sign = request.sign_key.as_deref();
-        if let Err(error) = records::put(&client, &home, key, &index.digest, &keys, sign).await {
-            world.reporter.warn(&format!("the record was not stored: {error}"));
-        }
-        let name = publish::key_reference(&home, key);
-        publish::point(&client, &place.repository, &index, &[name]).await?;
+        let publication = Publication {
+            world,
+            home: &home,
+            sought: Sought { signed: sought.signed.or(sign), ..sought },
+            inputs: &keys,
+            sign,
+            names: &request.tags,
+            yields: why == Why::Missing,
+        };
+        let image = Placed { repository: place.repository, manifest: index };
+        (index, tags) = publication.settle(image, tags).await?;
     }
     let why = (outcome == Outcome::Built).then_some(why);
     // What was there for every platform, was not there as an index.

@@ -1,9 +1,9 @@
-//! Runs that are killed at every request of a hit, and many at once: the next run ends as if there had
-//! been only one, and no name ever leads to something half-pushed.
+//! Runs that are killed, at every request and at random, and many at once: the next run ends as if
+//! there had been only one, and no name ever leads to something half-pushed.
 
 use std::collections::BTreeSet;
 
-use smartbuild_test_rig::{Engine, Front, Image, Program, Registry, Rule, Work, unique};
+use smartbuild_test_rig::{Engine, Front, Image, Program, Registry, Rule, Running, Work, unique};
 
 use crate::{intact::held, many::all};
 
@@ -110,12 +110,15 @@ fn kill_everywhere(least: usize, prepare: impl Fn(&Project) + Sync) {
         killed
     });
     let killed = killed.into_iter().filter(|killed| *killed).count();
-    #[expect(clippy::print_stdout, reason = "it is seen only where a test fails")]
-    {
-        println!("{requests} requests; {killed} of {} runs were killed", moments.len());
-    }
+    println!("{requests} requests; {killed} of {} runs were killed", moments.len());
     // Engines do not ask the same number of questions each time.
     assert!(killed * 10 >= moments.len() * 8);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_miss_can_be_killed_at_every_request() {
+    kill_everywhere(15, |_| ());
 }
 
 #[test]
@@ -124,21 +127,58 @@ fn a_hit_can_be_killed_at_every_request() {
     kill_everywhere(5, |project| drop(project.work.run(project.push("first")).success()));
 }
 
+/// Twenty pipelines on one key, of which those that `doomed` names are killed after a time.
+fn pipelines(project: &Project, doomed: impl Fn(usize) -> bool, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut running: Vec<(usize, Running)> =
+        (0..20).map(|n| (n, project.work.start(project.push(&format!("p{n}"))))).collect();
+    // A kill at a number of requests that is drawn, so that it hits different moments.
+    while let Some(place) = running.iter().position(|(n, _)| doomed(*n)) {
+        let (_, mut victim) = running.swap_remove(place);
+        let at = project.front.seen().len() + random.usize(0..40);
+        while project.front.seen().len() < at && victim.is_running() {
+            std::thread::yield_now();
+        }
+        if victim.is_running() {
+            victim.signal("KILL");
+        }
+        victim.wait();
+    }
+    let ended: Vec<_> = running.into_iter().map(|(n, running)| (n, running.wait())).collect();
+    project.check("all ended");
+    let held = held(&project.registry, &project.repository());
+    let image = held.tags.get(&project.key()).expect("the key's tag");
+    let mut images = BTreeSet::from([image]);
+    for (n, ran) in ended {
+        assert_eq!(ran.code(), 0, "pipeline {n}: {}", ran.text());
+        images.insert(held.tags.get(&format!("p{n}")).expect("its tag"));
+    }
+    images.insert(held.tags.get("latest").expect("latest"));
+    assert_eq!(images.len(), 1, "{images:?}");
+}
+
 #[test]
 #[ignore = "needs an engine: run tests/run.sh"]
 fn twenty_pipelines_at_once_make_one_image() {
     let project = Project::new();
-    let running: Vec<_> =
-        (0..20).map(|n| project.work.start(project.push(&format!("p{n}")))).collect();
-    for job in running {
-        job.wait().success();
-    }
-    project.check("all ended");
-    let held = held(&project.registry, &project.repository());
-    let images: BTreeSet<_> =
-        held.tags.iter().filter(|(tag, _)| !tag.ends_with(".inputs")).collect();
-    let images: BTreeSet<_> = images.into_iter().map(|(_, digest)| digest).collect();
-    assert_eq!(images.len(), 1, "{held:?}");
-    assert_eq!(held.tags.len(), 20 + 3, "each its tag, latest, the key and its record");
+    pipelines(&project, |_| false, 0);
     project.forget("p0");
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn twenty_pipelines_of_which_some_are_killed_make_one_image() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let project = Project::new();
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..3 {
+        project.change(&format!("{seed} {round}"));
+        let doomed: BTreeSet<usize> = (0..10).map(|_| random.usize(0..20)).collect();
+        pipelines(&project, |n| doomed.contains(&n), random.u64(..));
+        for n in doomed {
+            project.mend(&format!("p{n}"), &format!("round {round}, pipeline {n}"));
+        }
+        project.forget("latest");
+    }
 }
