@@ -119,6 +119,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     let unpinned = found.unpinned(&slice.images);
     let images = found.into_inputs();
     let local_images = images.iter().filter(|image| image.is_local()).cloned().collect();
+    let secrets = secrets(&slice, request);
     let inputs = Inputs {
         platforms: vec![request.target_platform()],
         stages: stages(&slice),
@@ -126,7 +127,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         context: trees.remove("").unwrap_or_default(),
         contexts: trees,
         remotes,
-        secrets: secrets(&slice.secrets, &slice.ssh),
+        secrets,
         labels: request.labels.clone(),
         options: options(request),
         period: request.refresh.map(|refresh| refresh.period(jiff::Timestamp::now())),
@@ -333,9 +334,19 @@ fn stages(slice: &Slice) -> Vec<Stage> {
     slice.stages.iter().map(stage).collect()
 }
 
-fn secrets(secrets: &[dockerfile::Secret], ssh: &[dockerfile::Secret]) -> BTreeSet<String> {
-    let secrets = secrets.iter().map(|secret| secret.id.clone());
-    secrets.chain(ssh.iter().map(|agent| format!("ssh:{}", agent.id))).collect()
+/// The identifiers of the secrets and agents that the steps mount. A step can see that one is missing,
+/// unless the build fails then: so that counts too.
+fn secrets(slice: &Slice, request: &Request) -> BTreeSet<String> {
+    let entry = |id: String, counts: bool| if counts { id } else { format!("{id} (not given)") };
+    let secret = |mount: &dockerfile::Secret| {
+        let given = request.secrets.iter().any(|secret| secret.id == mount.id);
+        entry(mount.id.clone(), given || mount.required)
+    };
+    let agent = |mount: &dockerfile::Secret| {
+        let given = request.ssh.iter().any(|agent| agent.id == mount.id);
+        entry(format!("ssh:{}", mount.id), given || mount.required)
+    };
+    slice.secrets.iter().map(secret).chain(slice.ssh.iter().map(agent)).collect()
 }
 
 /// Options of the build that can change the image.

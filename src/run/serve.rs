@@ -24,8 +24,6 @@ pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &Worl
     build.target = request.target.clone();
     build.build_args = world.proxy_arguments();
     build.build_args.extend(request.build_args.clone());
-    let epoch = build.build_args.get("SOURCE_DATE_EPOCH");
-    build.source_date_epoch = epoch.and_then(|epoch| epoch.parse().ok());
     build.labels = request.labels.clone();
     if prepared.not_skippable.is_none() {
         build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());

@@ -1,14 +1,19 @@
-//! A case: a context, a Dockerfile, images in a registry and options, from one seed.
+//! A case: a context, a Dockerfile, images in a registry and options, and how they come to lie on a
+//! disk.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
-use fastrand::Rng;
 use smartbuild_test_rig::{Image, Registry};
 
 use super::{
     oracle::Features,
-    recipe::{Instruction, Recipe, Stage, Style},
-    tree::{self, Checkout, Node, Tree},
+    recipe::{Instruction, Recipe, Style},
+    servers::Hosts,
+    tree::{Checkout, Node, Tree},
 };
 
 /// Everything that a build is given.
@@ -29,6 +34,12 @@ pub(super) struct Case {
     pub(super) platform: Option<&'static str>,
     /// The images of the registry, by repository. Each has the tag `1`.
     pub(super) images: BTreeMap<String, Base>,
+    /// Named contexts.
+    pub(super) contexts: BTreeMap<String, Tree>,
+    /// The files of the server, by path.
+    pub(super) remotes: BTreeMap<String, Remote>,
+    /// The secrets that are given, by identifier.
+    pub(super) secrets: BTreeMap<String, String>,
     pub(super) checkout: Checkout,
     pub(super) features: Features,
 }
@@ -58,6 +69,26 @@ impl Base {
     }
 }
 
+/// A file of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Remote {
+    pub(super) content: String,
+    pub(super) validator: Validator,
+    /// How often it was published.
+    pub(super) version: u32,
+}
+
+/// By what a server says whether a file is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Validator {
+    /// An `ETag`, made from the content.
+    Tag,
+    /// The time of its publication.
+    Date,
+    /// By nothing.
+    None,
+}
+
 /// A case on disk.
 #[derive(Debug)]
 pub(super) struct Laid {
@@ -66,17 +97,26 @@ pub(super) struct Laid {
 }
 
 impl Laid {
-    pub(super) fn context(&self) -> std::path::PathBuf {
+    pub(super) fn context(&self) -> PathBuf {
         self.directory.path().join("context")
     }
 
     /// The directory that the Dockerfile lies in.
-    pub(super) fn beside(&self) -> std::path::PathBuf {
+    pub(super) fn beside(&self) -> PathBuf {
         if self.inside { self.context() } else { self.directory.path().join("docker") }
     }
 
-    pub(super) fn dockerfile(&self) -> std::path::PathBuf {
+    pub(super) fn dockerfile(&self) -> PathBuf {
         self.beside().join("Dockerfile")
+    }
+
+    /// A named context, by its place among them.
+    fn named(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("named{index}"))
+    }
+
+    fn secret(&self, id: &str) -> PathBuf {
+        self.directory.path().join(format!("secret-{id}"))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -90,18 +130,44 @@ impl Case {
         self.target.unwrap_or(self.recipe.stages.len() - 1)
     }
 
-    pub(super) fn text(&self, registry: &str) -> String {
-        self.recipe.text(self.style, registry)
+    pub(super) fn text(&self, hosts: &Hosts) -> String {
+        self.recipe.text(self.style, hosts)
+    }
+
+    /// The text with no hosts in it.
+    pub(super) fn plain_text(&self) -> String {
+        self.text(&Hosts::default())
+    }
+
+    /// What is typed on the command line beside the Dockerfile and the context: names of options,
+    /// and values.
+    pub(super) fn options(&self, laid: &Laid, hosts: &Hosts) -> Vec<(&'static str, String)> {
+        let mut options = Vec::new();
+        let pairs = [("build-arg", &self.arguments), ("label", &self.labels)];
+        for (option, pairs) in pairs {
+            let text = |(name, value)| (option, hosts.place(&format!("{name}={value}")));
+            options.extend(pairs.iter().map(text));
+        }
+        for (index, name) in self.contexts.keys().enumerate() {
+            let value = format!("{}={}", hosts.place(name), laid.named(index).display());
+            options.push(("build-context", value));
+        }
+        for id in self.secrets.keys() {
+            options.push(("secret", format!("id={id},src={}", laid.secret(id).display())));
+        }
+        options.extend(self.target.map(|target| ("target", self.recipe.call(target, false))));
+        options.extend(self.platform.map(|platform| ("platform", platform.to_owned())));
+        options
     }
 
     /// The tree with the ignore file, and the Dockerfile if it lies there.
-    fn whole_tree(&self, registry: &str) -> Tree {
+    fn whole_tree(&self, hosts: &Hosts) -> Tree {
         let mut tree = self.tree.clone();
         if let Some(lines) = &self.ignore {
             tree.insert(".dockerignore", Node::file(lines.join("\n")));
         }
         if self.inside {
-            tree.insert("Dockerfile", Node::file(self.text(registry)));
+            tree.insert("Dockerfile", Node::file(self.text(hosts)));
             if let Some(lines) = &self.own_ignore {
                 tree.insert("Dockerfile.dockerignore", Node::file(lines.join("\n")));
             }
@@ -109,18 +175,25 @@ impl Case {
         tree
     }
 
-    pub(super) fn lay(&self, registry: &str) -> Laid {
+    pub(super) fn lay(&self, hosts: &Hosts) -> Laid {
         let directory = tempfile::Builder::new().prefix("soundness-").tempdir().unwrap();
         let laid = Laid { directory, inside: self.inside };
         fs::create_dir(laid.context()).unwrap();
-        self.whole_tree(registry).write(&laid.context(), self.checkout);
+        self.whole_tree(hosts).write(&laid.context(), self.checkout);
         if !self.inside {
             fs::create_dir(laid.beside()).unwrap();
-            fs::write(laid.dockerfile(), self.text(registry)).unwrap();
+            fs::write(laid.dockerfile(), self.text(hosts)).unwrap();
             if let Some(lines) = &self.own_ignore {
                 let path = laid.beside().join("Dockerfile.dockerignore");
                 fs::write(path, lines.join("\n")).unwrap();
             }
+        }
+        for (index, tree) in self.contexts.values().enumerate() {
+            fs::create_dir(laid.named(index)).unwrap();
+            tree.write(&laid.named(index), self.checkout);
+        }
+        for (id, value) in &self.secrets {
+            fs::write(laid.secret(id), value).unwrap();
         }
         laid
     }
@@ -138,6 +211,7 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { arguments, labels, platform, images, checkout, .. } = self;
+        let hosts = Hosts { registry: "REGISTRY".to_owned(), site: "SITE".to_owned() };
         writeln!(
             f,
             "--- options: target {:?}, arguments {arguments:?}, labels {labels:?}, platform {platform:?}, {checkout:?}",
@@ -146,452 +220,21 @@ impl fmt::Display for Case {
         for (name, image) in images {
             writeln!(f, "--- image {name}: {image:?}")?;
         }
+        for (path, remote) in &self.remotes {
+            writeln!(f, "--- {path}: {remote:?}")?;
+        }
+        for (id, value) in &self.secrets {
+            writeln!(f, "--- secret {id}: {value}")?;
+        }
+        for (name, tree) in &self.contexts {
+            write!(f, "--- context {name}\n{tree}")?;
+        }
         if let Some(lines) = &self.own_ignore {
             writeln!(f, "--- Dockerfile.dockerignore {lines:?}")?;
         }
         let place = if self.inside { "in" } else { "out of" };
-        let text = self.text("REGISTRY");
+        let text = self.text(&hosts);
         write!(f, "--- Dockerfile, {place} the context\n{text}--- context\n")?;
-        write!(f, "{}", self.whole_tree("REGISTRY"))
+        write!(f, "{}", self.whole_tree(&hosts))
     }
-}
-
-/// The names that arguments and variables have.
-const VARIABLES: [&str; 5] = ["A", "B", "VERSION", "DEST", "who"];
-/// What steps may print beside those.
-const PRINTED: [&str; 8] =
-    ["A", "B", "VERSION", "DEST", "who", "TARGETSTAGE", "TARGETARCH", "BASE"];
-
-/// Makes a case from a seed.
-pub(super) fn case(seed: u64, features: Features) -> Case {
-    let mut rng = Rng::with_seed(seed);
-    let rng = &mut rng;
-    let tree = tree::tree(rng);
-    let images = images(rng, seed);
-    let mut maker = Maker { rng: rng.fork(), tree: &tree, images: &images, features, next: 0 };
-    let recipe = maker.recipe();
-    let named = recipe.named();
-    let ignore = (rng.u8(..3) > 0).then(|| ignore(rng, &tree, features));
-    let own_ignore = (rng.u8(..8) == 0).then(|| self::ignore(rng, &tree, features));
-    let mut arguments = BTreeMap::new();
-    for name in VARIABLES {
-        if rng.u8(..4) == 0 {
-            arguments.insert(name.to_owned(), format!("given{}", rng.u8(..10)));
-        }
-    }
-    Case {
-        ignore,
-        own_ignore,
-        recipe,
-        style: Style { layout: rng.u64(..) * u64::from(rng.bool()), case: 0, numbers: rng.bool() },
-        inside: rng.u8(..3) == 0,
-        arguments,
-        labels: BTreeMap::new(),
-        target: (rng.u8(..8) == 0 && !named.is_empty()).then(|| named[rng.usize(..named.len())]),
-        platform: None,
-        images,
-        checkout: Checkout::Plain,
-        features,
-        tree,
-    }
-}
-
-/// Two images: one to start from, with triggers now and then, and one to copy from.
-fn images(rng: &mut Rng, seed: u64) -> BTreeMap<String, Base> {
-    let mut base = Base { content: "base\n".into(), ..Base::default() };
-    if rng.bool() {
-        base.env.insert("A".into(), "from-base".into());
-    }
-    if rng.u8(..4) == 0 {
-        base.triggers = vec![trigger(rng)];
-    }
-    let tools = Base { content: "tools\n".into(), ..Base::default() };
-    [(format!("s{seed:x}/base"), base), (format!("s{seed:x}/tools"), tools)].into()
-}
-
-/// An `ONBUILD` trigger.
-pub(super) fn trigger(rng: &mut Rng) -> String {
-    let triggers = [
-        "COPY src /onbuild/",
-        "COPY keep.txt /onbuild/keep",
-        "COPY . /onbuild/all/",
-        "ENV TRIGGERED=yes",
-        "RUN echo triggered $A > /triggered",
-        "ARG VERSION=of-trigger",
-        "ADD *.txt /onbuild/texts/",
-    ];
-    triggers[rng.usize(..triggers.len())].to_owned()
-}
-
-/// Lines of an ignore file that leaves enough for most builds.
-pub(super) fn ignore(rng: &mut Rng, tree: &Tree, features: Features) -> Vec<String> {
-    let mut lines: Vec<String> =
-        (0..rng.usize(..5)).map(|_| ignore_line(rng, tree, features)).collect();
-    if rng.u8(..4) > 0 {
-        lines.extend(["!keep.txt".to_owned(), "!src/main.c".to_owned()]);
-    }
-    if rng.u8(..3) == 0 {
-        lines.push("Dockerfile*".to_owned());
-    }
-    lines
-}
-
-/// One line of an ignore file.
-pub(super) fn ignore_line(rng: &mut Rng, tree: &Tree, features: Features) -> String {
-    const PATTERNS: [&str; 30] = [
-        "*.md",
-        "**/*.md",
-        "src/*",
-        "src/**",
-        "lib",
-        "/lib/",
-        "data/**",
-        "**/sub",
-        "*/sub",
-        "*/*",
-        "docs/*.txt",
-        "[a-c]*",
-        "**/[!a-c]*",
-        "?.txt",
-        "# remark",
-        "",
-        "  *.sh  ",
-        ".hidden",
-        "*",
-        "**",
-        "sub/deep",
-        "./data",
-        "lib/../docs",
-        "**/d",
-        "aside",
-        "*~",
-        "src/sub/*",
-        "link",
-        ".*",
-        "**/*.txt",
-    ];
-    let paths = tree.paths(|_| true);
-    let pattern = match rng.u8(..3) {
-        0 => paths[rng.usize(..paths.len())].clone(),
-        _ => PATTERNS[rng.usize(..PATTERNS.len())].to_owned(),
-    };
-    let is_file = matches!(tree.get(&pattern), Some(Node::File { .. }));
-    match rng.u8(..3) {
-        0 if features.exceptions || is_file => format!("!{pattern}"),
-        _ => pattern,
-    }
-}
-
-/// Makes the recipe.
-struct Maker<'a> {
-    rng: Rng,
-    tree: &'a Tree,
-    images: &'a BTreeMap<String, Base>,
-    features: Features,
-    /// Number of the next file to write, so that each has its own.
-    next: usize,
-}
-
-impl Maker<'_> {
-    fn chance(&mut self, of: u8) -> bool {
-        self.rng.u8(..of) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.rng.usize(..of.len())].clone()
-    }
-
-    fn number(&mut self) -> usize {
-        self.next += 1;
-        self.next
-    }
-
-    fn image(&mut self, which: &str) -> String {
-        let names: Vec<&String> = self.images.keys().filter(|name| name.ends_with(which)).collect();
-        format!("@registry@/{}:1", names[0])
-    }
-
-    fn recipe(&mut self) -> Recipe {
-        let mut globals = Vec::new();
-        for name in VARIABLES {
-            if self.chance(4) {
-                let default = format!("{name}=global{}", self.rng.u8(..10));
-                globals.push(Instruction::new("ARG", &[&default]));
-            }
-        }
-        let by_argument = self.chance(4);
-        if by_argument {
-            let image = self.image("base");
-            globals.push(Instruction::new("ARG", &[&format!("BASE={image}")]));
-        }
-        let mut stages: Vec<Stage> = Vec::new();
-        for index in 0..self.pick(&[1, 1, 2, 2, 3, 4]) {
-            let named: Vec<usize> = (0..index).filter(|i| stages[*i].name.is_some()).collect();
-            let (base, shell) = match self.rng.u8(..6) {
-                0 => ("scratch".to_owned(), false),
-                1 if !named.is_empty() => {
-                    let stage = self.pick(&named);
-                    (format!("@stage{stage}@"), stages[stage].shell)
-                }
-                2 if by_argument => ("${BASE}".to_owned(), true),
-                3 => (format!("--platform=$BUILDPLATFORM {}", self.image("base")), true),
-                _ => (self.image("base"), true),
-            };
-            let name = (!self.chance(4)).then(|| format!("Stage{index}"));
-            let body = self.body(index, shell);
-            stages.push(Stage { base, name, body, shell });
-        }
-        Recipe { globals, stages }
-    }
-
-    fn body(&mut self, index: usize, shell: bool) -> Vec<Instruction> {
-        let mut body = vec![Instruction::new("COPY", &["keep.txt", "/out/"])];
-        for _ in 0..self.rng.usize(1..7) {
-            let instruction = match self.rng.u8(..16) {
-                0..5 => self.copy(index),
-                5..9 if shell => self.run(index),
-                9 | 10 => self.argument(),
-                11 | 12 => self.environment(),
-                13 => self.add(),
-                _ => self.setting(),
-            };
-            body.push(instruction);
-        }
-        if self.chance(6) {
-            body.push(Instruction::new("USER", &["1000:1000"]));
-        }
-        body
-    }
-
-    /// A source in the context.
-    fn source(&mut self) -> String {
-        const PATTERNS: [&str; 14] = [
-            "*.txt",
-            "*",
-            "src/*",
-            "s?c",
-            "[k-s]*",
-            "src/*.c",
-            "./src/",
-            "/keep.txt",
-            ".",
-            "lib/../src",
-            "*/*.txt",
-            "src/su*/e.txt",
-            "[!a-j]*",
-            "link*",
-        ];
-        match self.rng.u8(..3) {
-            0 => PATTERNS[self.rng.usize(..PATTERNS.len())].to_owned(),
-            _ => {
-                let paths = self.tree.paths(|_| true);
-                // Wildcards in names are escaped, but for a few that are to be wildcards.
-                let path = self.pick(&paths);
-                if self.chance(4) { path } else { path.replace('[', "[[]") }
-            }
-        }
-    }
-
-    fn destination(&mut self) -> String {
-        let number = self.number();
-        let file = format!("/out/f{number}");
-        let directory = format!("/d{number}/");
-        self.pick(&[
-            file,
-            directory.clone(),
-            "/out/".to_owned(),
-            "./here/".to_owned(),
-            format!("{directory}${{DEST:-x}}/"),
-            "/out/$A/".to_owned(),
-        ])
-    }
-
-    fn copy(&mut self, index: usize) -> Instruction {
-        if self.features.heredoc && self.chance(6) {
-            let number = self.number();
-            let mark = self.pick(&["<<EOF", "<<\"EOF\""]);
-            let to = format!("/out/here{number}");
-            return Instruction::new("COPY", &[mark, &to]).body("text of $A\n # no remark\n");
-        }
-        let mut copy = Instruction::new("COPY", &[]);
-        match self.rng.u8(..5) {
-            0 if index > 0 => {
-                let from = self.rng.usize(..index);
-                copy.flags.push(format!("--from=@stage{from}@"));
-                copy.words.push(self.pick(&["/out", "/out/*", "/out/keep.txt"]).to_owned());
-            }
-            1 => {
-                copy.flags.push(format!("--from={}", self.image("tools")));
-                copy.words.push("/etc/image.txt".to_owned());
-            }
-            _ => {
-                for _ in 0..self.rng.usize(1..=2) {
-                    copy.words.push(self.source());
-                }
-            }
-        }
-        let mut to = self.destination();
-        if copy.words.len() > 1 && !to.ends_with('/') {
-            to.push('/');
-        }
-        copy.words.push(to);
-        if self.chance(5) {
-            copy.flags.push(self.pick(&["--chmod=0600", "--chmod=755", "--chmod=0444"]).to_owned());
-        }
-        if self.chance(5) {
-            copy.flags.push(self.pick(&["--chown=1:2", "--chown=7", "--chown=0:5"]).to_owned());
-        }
-        if self.features.link && self.chance(6) {
-            copy.flags.push("--link".to_owned());
-        }
-        if self.features.exclude && self.chance(6) {
-            let pattern = self.pick(&["*.txt", "**/*.md", "sub", "main.c"]);
-            copy.flags.push(format!("--exclude={pattern}"));
-        }
-        if self.features.parents && self.chance(6) {
-            copy.flags.push("--parents".to_owned());
-        }
-        in_json_where_needed(copy)
-    }
-
-    fn add(&mut self) -> Instruction {
-        let source = if self.tree.get("bundle.tar").is_some() {
-            "bundle.tar".to_owned()
-        } else {
-            self.source()
-        };
-        let to = format!("/added{}/", self.number());
-        in_json_where_needed(Instruction::new("ADD", &[&source, &to]))
-    }
-
-    fn run(&mut self, index: usize) -> Instruction {
-        let number = self.number();
-        // Everything that can be seen of a directory but times.
-        let list = |of: &str| {
-            format!(
-                "cd {of} && {{ find . -exec stat -c '%n %a %F' {{}} + | sort; find . -type l -exec \
-                 readlink {{}} + | sort; find . -type f -exec sha256sum {{}} + | sort; }} > /tmp/l && \
-                 mv /tmp/l /out/list{number}"
-            )
-        };
-        match self.rng.u8(..12) {
-            0 => {
-                let source = self.tree.paths(|node| !matches!(node, Node::Link(_)));
-                let plain = |path: &String| {
-                    path.bytes().all(|b| b.is_ascii_alphanumeric() || b"./-".contains(&b))
-                };
-                let source: Vec<String> = source.into_iter().filter(plain).collect();
-                let source = self.pick(&source);
-                let of = if self.tree.get(&source) == Some(&Node::Directory) { "/m" } else { "/" };
-                let command = match of {
-                    "/m" => list(of),
-                    _ => format!("cat /m > /out/cat{number}"),
-                };
-                Instruction::new("RUN", &[&command])
-                    .flag(format!("--mount=type=bind,source={source},target=/m"))
-            }
-            1 => Instruction::new("RUN", &[&list("/m")]).flag("--mount=type=bind,target=/m"),
-            2 if self.features.patterns => Instruction::new("RUN", &[&list("/m")])
-                .flag("--mount=type=bind,source=${who:-src},target=/m"),
-            2 => Instruction::new("RUN", &[&list("/m")]).flag("--mount=target=/m,source=src"),
-            3 if index > 0 => {
-                let from = self.rng.usize(..index);
-                let flag = format!("--mount=type=bind,from=@stage{from}@,source=/out,target=/m");
-                Instruction::new("RUN", &[&list("/m")]).flag(flag)
-            }
-            4 => {
-                let from = self.image("tools");
-                let flag = format!("--mount=from={from},source=/etc,target=/m");
-                Instruction::new("RUN", &[&format!("cat /m/image.txt > /out/image{number}")])
-                    .flag(flag)
-            }
-            5 => Instruction::new("RUN", &[&format!("echo c > /c/f && cp /c/f /out/c{number}")])
-                .flag("--mount=type=cache,target=/c"),
-            6 => Instruction::new("RUN", &[&format!("echo t > /t/f && cp /t/f /out/t{number}")])
-                .flag("--mount=type=tmpfs,target=/t"),
-            7 => {
-                let command =
-                    format!("[\"/bin/sh\", \"-c\", \"echo $A ${{B:-b}} > /out/e{number}\"]");
-                Instruction::new("RUN", &[&command])
-            }
-            8 if self.features.heredoc => {
-                let mark = self.pick(&["<<EOF", "<<\"EOF\""]);
-                let body = format!("echo here $A > /out/h{number}\npwd >> /out/h{number}\n");
-                Instruction::new("RUN", &[mark]).body(body)
-            }
-            9 => {
-                let variable = self.pick(&PRINTED);
-                Instruction::new("RUN", &[&format!("echo \"${variable}\" > /out/v{number}")])
-            }
-            10 => Instruction::new("RUN", &[&list("/out")]),
-            _ => {
-                // What the engine adds of its own, and proxies, which are the machine's and not the
-                // image's: BuildKit leaves them out of its own keys too.
-                let theirs = "-e ^HOSTNAME= -e ^OTEL_ -e ^TRACEPARENT= -e _proxy=";
-                let command = format!("env | grep -iv {theirs} | sort > /out/env{number}");
-                Instruction::new("RUN", &[&command])
-            }
-        }
-    }
-
-    fn argument(&mut self) -> Instruction {
-        let name = self.pick(&VARIABLES);
-        let word = match self.rng.u8(..5) {
-            0 => format!("{name}=default{}", self.rng.u8(..10)),
-            1 => format!("{name}=of-${{B:-b}}"),
-            2 => self.pick(&["TARGETARCH", "HTTP_PROXY=x", "TARGETSTAGE", "BUILDOS"]).to_owned(),
-            _ => name.to_owned(),
-        };
-        Instruction::new("ARG", &[&word])
-    }
-
-    fn environment(&mut self) -> Instruction {
-        let (name, other) = (self.pick(&VARIABLES), self.pick(&VARIABLES));
-        let value = match self.rng.u8(..8) {
-            0 => format!("{name}=${other}"),
-            1 => format!("{name}=${{{other}:-none}}"),
-            2 => format!("{name}=${{{other}:+some}}x"),
-            3 => format!("{name}=\"two words ${{{other}}}\""),
-            4 => format!("{name}='single ${other}'"),
-            5 => format!("{name}=\\${other}"),
-            6 if self.features.patterns => format!("{name}=${{{other}#g*}}"),
-            _ => format!("{name}=plain{}", self.rng.u8(..10)),
-        };
-        match self.rng.u8(..4) {
-            0 => Instruction::new("ENV", &[&value, "EXTRA=\"e f\""]),
-            1 => Instruction::new("ENV", &[&format!("{name} old form ${other}")]),
-            _ => Instruction::new("ENV", &[&value]),
-        }
-    }
-
-    fn setting(&mut self) -> Instruction {
-        let variable = self.pick(&VARIABLES);
-        match self.rng.u8(..12) {
-            10 => Instruction::new("SHELL", &["[\"/bin/sh\", \"-ec\"]"]),
-            0 => Instruction::new("WORKDIR", &["/work"]),
-            1 => Instruction::new("WORKDIR", &[&format!("below/${{{variable}:-none}}")]),
-            2 => Instruction::new("LABEL", &[&format!("v=${variable}"), "\"two words\"='x y'"]),
-            3 => Instruction::new(
-                "EXPOSE",
-                &["80/tcp", &format!("${{PORT:-8{}}}", self.rng.u8(10..99))],
-            ),
-            4 => Instruction::new("CMD", &[&format!("echo ${variable} {}", self.rng.u8(..9))]),
-            5 => Instruction::new("CMD", &["[\"echo\", \"a b\", \"$A\"]"]),
-            6 => Instruction::new("ENTRYPOINT", &["[\"/bin/sh\",   \"-c\"]"]),
-            7 => Instruction::new("VOLUME", &[&format!("/vol/${{{variable}:-v}}")]),
-            8 => Instruction::new("STOPSIGNAL", &[self.pick(&["SIGINT", "9"])]),
-            9 => Instruction::new("HEALTHCHECK", &["CMD true"]).flag("--interval=5s"),
-            _ => Instruction::new("ONBUILD", &[&format!("ENV LATER=${variable}")]),
-        }
-    }
-}
-
-/// Writes the arguments of a `COPY` as JSON where a name has something in it that words cannot.
-fn in_json_where_needed(mut copy: Instruction) -> Instruction {
-    let odd = |word: &String| word.contains([' ', '#', '"']) || word.starts_with('-');
-    if copy.words.iter().any(odd) {
-        let words = std::mem::take(&mut copy.words);
-        copy.words = vec![serde_json::to_string(&words).unwrap()];
-    }
-    copy
 }

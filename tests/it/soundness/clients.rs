@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-use super::{
-    Bench, case, number,
-    oracle::{Built, Oracle},
-    summary,
-};
+use super::{Bench, built::Built, maker, number, oracle::Oracle, summary};
 
 #[test]
 #[ignore = "needs an engine and a registry: run tests/run.sh"]
@@ -20,24 +16,23 @@ fn what_we_build_is_what_the_engines_own_client_builds() {
     summary::say(&format!("clients: {count} cases from seed {first}"));
     let (mut same, mut faults) = (0, Vec::new());
     for seed in first..first + count {
-        let case = case::case(seed, bench.features);
-        for (repository, image) in &case.images {
-            image.push(&bench.registry, repository);
-        }
-        let (laid, registry) = (case.lay(bench.registry.host()), bench.registry.host());
-        let fault =
-            match (bench.oracle.case(&case, &laid, registry), ours.case(&case, &laid, registry)) {
-                (Ok(theirs), Ok(ours)) => {
-                    let (theirs, ours) = (plain(theirs), plain(ours));
-                    same += usize::from(theirs == ours);
-                    (theirs != ours).then(|| theirs.difference(&ours))
-                }
-                (Err(_), Err(_)) => None,
-                (Ok(_), Err(text)) => Some(format!("only we cannot build it:\n{text}")),
-                (Err(text), Ok(_)) => Some(format!("only we can build it:\n{text}")),
-            };
+        let case = maker::case(seed, bench.features);
+        bench.servers.publish(&case, None);
+        let hosts = bench.servers.hosts();
+        let laid = case.lay(&hosts);
+        let fault = match (bench.oracle.case(&case, &laid, &hosts), ours.case(&case, &laid, &hosts))
+        {
+            (Ok(theirs), Ok(ours)) => {
+                let (theirs, ours) = (plain(theirs), plain(ours));
+                same += usize::from(theirs == ours);
+                (theirs != ours).then(|| theirs.difference(&ours))
+            }
+            (Err(_), Err(_)) => None,
+            (Ok(_), Err(text)) => Some(format!("only we cannot build it:\n{text}")),
+            (Err(text), Ok(_)) => Some(format!("only we can build it:\n{text}")),
+        };
         if let Some(fault) = fault {
-            let text = case.text(registry);
+            let text = case.text(&hosts);
             let fault = format!("##### seed {seed}\n{fault}\n{text}\n{}", case.tree);
             summary::say(&fault);
             faults.push(fault);

@@ -1,18 +1,18 @@
 //! What the engine makes of a case, driven by its own client: the truth that keys are held against.
 
 use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    io::Read,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
-use smartbuild::inputs::Key;
-use smartbuild_test_rig::{Engine, Program, sha256};
+use smartbuild_test_rig::{Engine, Program};
 
-use super::case::{Case, Laid};
+use super::{
+    built::Built,
+    case::{Case, Laid},
+    servers::{Hosts, Servers},
+};
 
 /// What the engine and its client can do beyond Docker 20.10.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(super) struct Features {
     pub(super) patterns: bool,
     pub(super) exclude: bool,
     pub(super) parents: bool,
+    pub(super) contexts: bool,
+    pub(super) checksum: bool,
 }
 
 /// A client that builds with BuildKit.
@@ -37,14 +39,6 @@ pub(super) enum Oracle {
     BuildKit { address: String },
     /// The engine, by our own session: `SMARTBUILD_TEST_ORACLE=smartbuild`.
     Ours { docker: PathBuf, host: String },
-}
-
-/// An image, as far as it is made by its inputs: no times, no history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Built {
-    /// Type, permissions, owner and content by path.
-    pub(super) files: BTreeMap<String, String>,
-    pub(super) config: String,
 }
 
 impl Oracle {
@@ -70,7 +64,12 @@ impl Oracle {
         Self::Ours { docker: "docker".into(), host: Engine::get().host().to_owned() }
     }
 
-    pub(super) fn features(&self) -> Features {
+    /// Whether it is served by us: with other permissions than those on disk.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours { .. })
+    }
+
+    pub(super) fn features(&self, servers: &Servers) -> Features {
         let can = |text: &str| self.can(&format!("FROM scratch\n{text}\n"));
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
@@ -82,6 +81,11 @@ impl Oracle {
         write(".dockerignore", "d/f\n!d\n");
         write("d/f", "");
         let built = self.directory(directory.path(), directory.path()).unwrap();
+        let (address, digest) = servers.probe();
+        let context = ("build-context", format!("other={}", directory.path().display()));
+        let contexts =
+            Build { context: directory.path(), beside: directory.path(), options: &[context] };
+        write("Dockerfile", "FROM scratch\nCOPY --from=other Dockerfile /\n");
         Features {
             exceptions: !built.files.contains_key("d/f"),
             heredoc: can("COPY <<EOF /x\ny\nEOF"),
@@ -89,6 +93,8 @@ impl Oracle {
             patterns: can("ENV A=b\nENV C=${A#b}\nCOPY Dockerfile /"),
             exclude: can("COPY --exclude=x . /"),
             parents: can("COPY --parents Dockerfile /"),
+            contexts: self.build(&contexts, tempfile::tempdir().unwrap().path()).is_ok(),
+            checksum: can(&format!("ADD --checksum={digest} {address} /")),
         }
     }
 
@@ -103,21 +109,8 @@ impl Oracle {
     ///
     /// # Errors
     /// What the client says when the build fails.
-    pub(super) fn case(&self, case: &Case, laid: &Laid, registry: &str) -> Result<Built, String> {
-        let mut options = Vec::new();
-        for (name, value) in &case.arguments {
-            options
-                .push(("build-arg", format!("{name}={}", value.replace("@registry@", registry))));
-        }
-        for (name, value) in &case.labels {
-            options.push(("label", format!("{name}={value}")));
-        }
-        if let Some(target) = case.target {
-            options.push(("target", case.recipe.call(target, false)));
-        }
-        if let Some(platform) = case.platform {
-            options.push(("platform", platform.to_owned()));
-        }
+    pub(super) fn case(&self, case: &Case, laid: &Laid, hosts: &Hosts) -> Result<Built, String> {
+        let options = case.options(laid, hosts);
         let build = Build { context: &laid.context(), beside: &laid.beside(), options: &options };
         self.build(&build, laid.path())
     }
@@ -132,61 +125,40 @@ impl Oracle {
     }
 
     fn build(&self, build: &Build<'_>, scratch: &Path) -> Result<Built, String> {
-        let Build { context, beside, options } = build;
-        let saved = scratch.join("image.tar");
+        let (id, saved) = (scratch.join("image.id"), scratch.join("image.tar"));
         match self {
             Self::Docker { program, host } => {
-                let docker = || {
-                    let mut command = Command::new(program);
-                    command.env("DOCKER_HOST", host).env("DOCKER_CONFIG", scratch.join("config"));
-                    command
-                };
-                let id = scratch.join("image.id");
-                let mut command = docker();
+                let mut command = docker(program, host, scratch);
                 // Newer clients say by default when and how an image was made, inside of it.
                 command.env("DOCKER_BUILDKIT", "1").env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
-                command.args(["build", "--no-cache", "--pull", "-f"]);
-                command.arg(beside.join("Dockerfile")).arg("--iidfile").arg(&id);
-                for (name, value) in *options {
-                    command.args([format!("--{name}"), value.clone()]);
-                }
-                run(command.arg("--progress=plain").arg(context))?;
-                let id = std::fs::read_to_string(id).unwrap();
-                run(docker().args(["save", "-o"]).arg(&saved).arg(&id))?;
-                run(docker().args(["image", "rm", "-f", &id]))?;
+                command.args(["build", "--no-cache", "--pull", "--progress=plain", "--iidfile"]);
+                run(build.typed(command.arg(&id)))?;
+                save(program, host, &id, &saved)?;
             }
             Self::Ours { docker, host } => {
-                let id = scratch.join("image.id");
-                let mut command = Command::new(Program::path_of("smartbuild"));
-                command.env_clear().env("HOME", scratch).env("DOCKER_HOST", host);
-                command.args(["--no-cache", "--pull", "--progress=plain", "-f"]);
-                command.arg(beside.join("Dockerfile")).arg("--iidfile").arg(&id);
-                for (name, value) in *options {
-                    command.args([format!("--{name}"), value.clone()]);
-                }
-                run(command.arg(context))?;
-                let id = std::fs::read_to_string(id).unwrap();
-                let docker = || {
-                    let mut command = Command::new(docker);
-                    command.env("DOCKER_HOST", host).env("DOCKER_CONFIG", scratch.join("config"));
-                    command
-                };
-                run(docker().args(["save", "-o"]).arg(&saved).arg(&id))?;
-                run(docker().args(["image", "rm", "-f", &id]))?;
+                let mut command = ours(host, scratch);
+                command.args(["--no-cache", "--pull", "--progress=plain", "--iidfile"]);
+                run(build.typed(command.arg(&id)))?;
+                save(docker, host, &id, &saved)?;
             }
             Self::BuildKit { address } => {
                 let mut command = Command::new("buildctl");
                 command.args(["--addr", address, "build", "--no-cache", "--progress=plain"]);
                 command.args(["--frontend=dockerfile.v0", "--local"]);
-                command.arg(format!("context={}", context.display())).arg("--local");
-                command.arg(format!("dockerfile={}", beside.display())).arg("--output");
+                command.arg(format!("context={}", build.context.display())).arg("--local");
+                command.arg(format!("dockerfile={}", build.beside.display())).arg("--output");
                 command.arg(format!("type=docker,name=x,dest={}", saved.display()));
-                for (name, value) in *options {
-                    let option = match *name {
-                        "build-arg" | "label" => format!("{name}:{value}"),
-                        _ => format!("{name}={value}"),
+                for (name, value) in build.options {
+                    match (*name, value.split_once('=')) {
+                        ("build-arg" | "label", _) => {
+                            command.args(["--opt", &format!("{name}:{value}")])
+                        }
+                        ("build-context", Some((context, path))) => command
+                            .args(["--opt", &format!("context:{context}=local:{context}")])
+                            .args(["--local", &format!("{context}={path}")]),
+                        ("secret", _) => command.args(["--secret", value]),
+                        _ => command.args(["--opt", &format!("{name}={value}")]),
                     };
-                    command.args(["--opt", &option]);
                 }
                 run(&mut command)?;
             }
@@ -197,10 +169,51 @@ impl Oracle {
     }
 }
 
+/// What `smartbuild inputs` lists for a case.
+pub(super) fn inputs(case: &Case, laid: &Laid, hosts: &Hosts) -> Value {
+    let options = case.options(laid, hosts);
+    let build = Build { context: &laid.context(), beside: &laid.beside(), options: &options };
+    let mut command = ours(Engine::get().host(), laid.path());
+    let output = build.typed(command.args(["inputs", "--json"])).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What is built, beside how.
 struct Build<'a> {
     context: &'a Path,
     beside: &'a Path,
     options: &'a [(&'a str, String)],
+}
+
+impl Build<'_> {
+    /// Adds it to a command line in Docker's words.
+    fn typed<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        for (name, value) in self.options {
+            command.args([format!("--{name}"), value.clone()]);
+        }
+        command.arg("-f").arg(self.beside.join("Dockerfile")).arg(self.context)
+    }
+}
+
+fn ours(host: &str, home: &Path) -> Command {
+    let mut command = Command::new(Program::path_of("smartbuild"));
+    command.env_clear().env("HOME", home).env("DOCKER_HOST", host);
+    command
+}
+
+fn docker(program: &Path, host: &str, scratch: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("DOCKER_HOST", host).env("DOCKER_CONFIG", scratch.join("config"));
+    command
+}
+
+/// Takes an image out of the engine's store, into a file.
+fn save(program: &Path, host: &str, id: &Path, saved: &Path) -> Result<(), String> {
+    let id = std::fs::read_to_string(id).unwrap();
+    let docker = || docker(program, host, saved.parent().unwrap());
+    run(docker().args(["save", "-o"]).arg(saved).arg(&id))?;
+    run(docker().args(["image", "rm", "-f", &id]))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
@@ -209,134 +222,4 @@ fn run(command: &mut Command) -> Result<(), String> {
         return Ok(());
     }
     Err(String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
-}
-
-impl Built {
-    /// Reads what `docker save` writes.
-    fn read(saved: &[u8]) -> Self {
-        let mut parts = BTreeMap::new();
-        for entry in tar::Archive::new(saved).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let path = entry.path().unwrap().to_string_lossy().into_owned();
-            let mut content = Vec::new();
-            if let Some(target) = entry.link_name().unwrap() {
-                // Layers with the same content, since Docker 20.10.
-                let above = Path::new(&path).parent().unwrap().join(target);
-                let shared = parts.get(&plain(&above)).cloned();
-                content = shared.unwrap_or_default();
-            } else {
-                entry.read_to_end(&mut content).unwrap();
-            }
-            parts.insert(path, content);
-        }
-        let manifest: Value = serde_json::from_slice(&parts["manifest.json"]).unwrap();
-        let config = parts[manifest[0]["Config"].as_str().unwrap()].as_slice();
-        let config: Value = serde_json::from_slice(config).unwrap();
-        let mut built = Self { config: settings(&config), ..Self::default() };
-        for layer in manifest[0]["Layers"].as_array().into_iter().flatten() {
-            built.apply(&parts[layer.as_str().unwrap()]);
-        }
-        built
-    }
-
-    /// Lays a layer over what is there.
-    fn apply(&mut self, layer: &[u8]) {
-        let mut text = Vec::new();
-        let layer = if layer.starts_with(&[0x1f, 0x8b]) {
-            flate2::read::MultiGzDecoder::new(layer).read_to_end(&mut text).unwrap();
-            &text[..]
-        } else {
-            layer
-        };
-        for entry in tar::Archive::new(layer).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let path = entry.path_bytes().escape_ascii().to_string();
-            let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
-            let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
-            if let Some(gone) = name.strip_prefix(".wh.") {
-                let gone = match (gone, above) {
-                    (".wh..opq", above) => {
-                        self.files.retain(|other, _| !other.starts_with(&format!("{above}/")));
-                        continue;
-                    }
-                    (gone, "") => gone.to_owned(),
-                    (gone, above) => format!("{above}/{gone}"),
-                };
-                self.remove(&gone);
-                continue;
-            }
-            let header = entry.header().clone();
-            let kind = header.entry_type();
-            let owner = format!("{}:{}", header.uid().unwrap(), header.gid().unwrap());
-            let mut description = format!("{kind:?} {:o} {owner}", header.mode().unwrap() & 0o7777);
-            let target = entry.link_name_bytes().map(|name| name.escape_ascii().to_string());
-            if kind.is_hard_link() {
-                let target = target.unwrap_or_default();
-                description = self.files.get(&target).cloned().unwrap_or_default();
-            } else if let Some(target) = target {
-                let _ = write!(description, " -> {target}");
-            } else if kind.is_file() {
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content).unwrap();
-                let _ = write!(description, " {}", sha256(&content));
-            }
-            if !kind.is_dir() {
-                self.remove(&path);
-            }
-            self.files.insert(path, description);
-        }
-    }
-
-    fn remove(&mut self, path: &str) {
-        let below = format!("{path}/");
-        self.files.retain(|other, _| other != path && !other.starts_with(&below));
-    }
-
-    /// What differs, for people.
-    pub(super) fn difference(&self, other: &Self) -> String {
-        let mut text = String::new();
-        if self.config != other.config {
-            let _ = writeln!(text, "  config {}\n      -> {}", self.config, other.config);
-        }
-        let paths = self.files.keys().chain(other.files.keys());
-        let paths: std::collections::BTreeSet<&String> = paths.collect();
-        for path in paths {
-            let (was, is) = (self.files.get(path), other.files.get(path));
-            if was != is {
-                let _ = writeln!(text, "  {path}: {was:?} -> {is:?}");
-            }
-        }
-        text
-    }
-}
-
-/// What a configuration says of the image, without how and when it was made.
-fn settings(config: &Value) -> String {
-    let mut said = String::new();
-    for name in ["architecture", "os", "variant"] {
-        let _ = write!(said, "{name} {} ", config[name]);
-    }
-    let mut settings = config["config"].as_object().cloned().unwrap_or_default();
-    // The key says of itself which it is.
-    if let Some(labels) = settings.get_mut("Labels").and_then(Value::as_object_mut)
-        && labels.remove(Key::LABEL).is_some()
-        && labels.is_empty()
-    {
-        settings.remove("Labels");
-    }
-    let settings: BTreeMap<String, Value> =
-        settings.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    said + &serde_json::to_string(&settings).unwrap()
-}
-
-/// A path without `..`.
-fn plain(path: &Path) -> String {
-    let mut names: Vec<String> = Vec::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => drop(names.pop()),
-            part => names.push(part.as_os_str().to_string_lossy().into_owned()),
-        }
-    }
-    names.join("/")
 }

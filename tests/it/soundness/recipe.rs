@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use fastrand::Rng;
 
+use super::servers::Hosts;
+
 /// One instruction. Words are what formatting may come between; a shell command is one word.
 ///
-/// `@stage2@` stands for the name or the number of a stage, `@registry@` for the registry's host.
+/// `@stage2@` stands for the name or the number of a stage, `@registry@` and `@site@` for the
+/// hosts of the registry and of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Instruction {
     pub(super) name: &'static str,
@@ -143,7 +146,7 @@ impl Recipe {
     }
 
     /// Writes it down.
-    pub(super) fn text(&self, style: Style, registry: &str) -> String {
+    pub(super) fn text(&self, style: Style, hosts: &Hosts) -> String {
         let mut pen = Pen {
             layout: (style.layout != 0).then(|| Rng::with_seed(style.layout)),
             case: (style.case != 0).then(|| Rng::with_seed(style.case)),
@@ -157,7 +160,7 @@ impl Recipe {
             pen.escape = '`';
         }
         for instruction in &self.globals {
-            self.write(&mut pen, instruction, style, registry);
+            self.write(&mut pen, instruction, style, hosts);
         }
         for stage in &self.stages {
             let (platform, base) = match stage.base.split_once(' ') {
@@ -170,9 +173,9 @@ impl Recipe {
             if let Some(name) = &stage.name {
                 from.words.extend(["AS".to_owned(), name.clone()]);
             }
-            self.write(&mut pen, &from, Style { numbers: false, ..style }, registry);
+            self.write(&mut pen, &from, Style { numbers: false, ..style }, hosts);
             for instruction in &stage.body {
-                self.write(&mut pen, instruction, style, registry);
+                self.write(&mut pen, instruction, style, hosts);
             }
         }
         let heredoc = self.instructions().any(|instruction| instruction.body.is_some());
@@ -182,9 +185,9 @@ impl Recipe {
         pen.text
     }
 
-    fn write(&self, pen: &mut Pen, instruction: &Instruction, style: Style, registry: &str) {
+    fn write(&self, pen: &mut Pen, instruction: &Instruction, style: Style, hosts: &Hosts) {
         let place = |text: &String, pen: &mut Pen| {
-            let mut text = text.replace("@registry@", registry);
+            let mut text = hosts.place(text);
             for index in 0..self.stages.len() {
                 let mark = format!("@stage{index}@");
                 while text.contains(&mark) {

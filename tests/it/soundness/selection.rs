@@ -10,7 +10,7 @@ use smartbuild::{cli::BuildOptions, context::Kind};
 use smartbuild_test_rig::sha256;
 
 use super::{
-    Bench, case, number, summary,
+    Bench, maker, number, summary,
     tree::{Checkout, Node, Tree, link},
 };
 
@@ -47,7 +47,7 @@ fn the_files_in_the_key_are_the_files_that_land_in_the_image() {
 fn check(bench: &Bench, seed: u64) -> Result<Option<usize>, String> {
     let mut rng = Rng::with_seed(seed);
     let tree = tree(&mut rng);
-    let ignore = case::ignore(&mut rng, &tree, bench.features);
+    let ignore = maker::ignore(&mut rng, &tree, bench.features);
     let mut text = "FROM scratch\n".to_owned();
     for number in 0..rng.usize(1..=5) {
         // One source for each destination: what a link leads to, copied under the link's name, would

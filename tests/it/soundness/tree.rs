@@ -2,8 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fmt, fs,
-    os::unix::fs::{PermissionsExt, chown, symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, chown, symlink},
+    },
     path::Path,
     process::{Command, Stdio},
     time::{Duration, SystemTime},
@@ -46,6 +50,10 @@ pub(super) enum Checkout {
     Git,
     /// Checked out with the umask 002.
     GroupWritable,
+    /// With one file for all that are equal, under several names.
+    Linked,
+    /// Beside a file whose name is not UTF-8, in a directory that no Dockerfile names.
+    Strange,
 }
 
 impl Tree {
@@ -132,9 +140,22 @@ impl Tree {
             }
             _ => self.lay(root, checkout == Checkout::Reversed),
         }
+        if checkout == Checkout::Strange {
+            let name = OsStr::from_bytes(b"not \xff UTF-8");
+            fs::create_dir_all(root.join("aside")).unwrap();
+            fs::write(root.join("aside").join(name), "strange").unwrap();
+        }
+        let mut first = BTreeMap::new();
         for (path, node) in &self.0 {
             let path = root.join(path);
             match (checkout, node) {
+                (Checkout::Linked, Node::File { content, mode }) => {
+                    let twin = first.entry((content, mode)).or_insert_with(|| path.clone());
+                    if *twin != path {
+                        fs::remove_file(&path).unwrap();
+                        fs::hard_link(twin, path).unwrap();
+                    }
+                }
                 (Checkout::Touched, Node::File { .. }) => {
                     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
                     fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
