@@ -101,7 +101,7 @@ pub struct BuildOptions {
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
 
-    /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE
+    /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE or id=ID,cmd=COMMAND
     #[arg(long, value_name = "SECRET")]
     pub secret: Vec<String>,
 

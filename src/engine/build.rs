@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::PathBuf,
+    process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -168,6 +169,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// A variable of the environment.
     Variable(String),
+    /// What a shell command writes.
+    Command(String),
     /// The value itself.
     Value(Secret),
 }
@@ -191,12 +194,26 @@ impl SecretSource {
                 let value = std::env::var_os(name).ok_or_else(|| format!("{name} is not set"))?;
                 Some(value.into_encoded_bytes())
             }
+            Self::Command(line) => Some(output(line)?),
             Self::Value(secret) => Some(secret.expose().as_bytes().to_vec()),
         };
         value.filter(|value| value.len() as u64 <= LONGEST_SECRET).ok_or_else(|| {
             format!("it is longer than the {} KiB of BuildKit", LONGEST_SECRET / 1024)
         })
     }
+}
+
+/// What a command of the system's shell writes, or why it failed.
+fn output(line: &str) -> Result<Vec<u8>, String> {
+    let [shell, option] = if cfg!(windows) { ["cmd", "/C"] } else { ["sh", "-c"] };
+    let ran = Command::new(shell).args([option, line]).stdin(Stdio::null()).output();
+    let ran = ran.map_err(|error| format!("{shell} cannot be run: {error}"))?;
+    if ran.status.success() {
+        return Ok(ran.stdout);
+    }
+    let said = String::from_utf8_lossy(&ran.stderr);
+    let last = said.trim().lines().last().map(|last| format!(": {last}")).unwrap_or_default();
+    Err(format!("`{line}` ended with {}{last}", ran.status))
 }
 
 /// Why there is no image.

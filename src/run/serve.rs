@@ -60,6 +60,7 @@ fn secret(secret: &SecretSpec) -> (String, engine::SecretSource) {
     let source = match &secret.source {
         SecretSource::File(path) => engine::SecretSource::File(path.clone()),
         SecretSource::Variable(name) => engine::SecretSource::Variable(name.clone()),
+        SecretSource::Command(line) => engine::SecretSource::Command(line.clone()),
     };
     (secret.id.clone(), source)
 }

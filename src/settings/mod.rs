@@ -278,7 +278,7 @@ impl Request {
                 (None, _) => None,
             },
             ulimits: pairs::ulimits(&options.ulimit)?,
-            secrets: pairs::secrets(&options.secret)?,
+            secrets: pairs::secrets(&options.secret, environment)?,
             ssh: pairs::ssh(&options.ssh, environment)?,
             network: options.network.clone().or_else(|| settings.network.clone()),
             add_host,

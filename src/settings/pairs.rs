@@ -23,6 +23,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// In a variable of the environment.
     Variable(String),
+    /// What a shell command writes.
+    Command(String),
 }
 
 /// An ssh agent or key that a step may use (`--ssh`).
@@ -110,14 +112,22 @@ pub(super) fn contexts(texts: &[String]) -> Result<BTreeMap<String, PathBuf>, Er
     texts.iter().map(context).collect()
 }
 
-/// Reads `id=ID[,src=FILE|,env=NAME]`, as docker does: without a source, the variable ID if it is
+/// Reads `id=ID[,src=FILE|,env=NAME|,cmd=COMMAND]`, as docker does, and more: what a command writes,
+/// such as that of a password manager. It comes last, for it may have commas in it. Without a source, the variable ID if it is
 /// set, else the file ID (buildx `util/buildflags/secrets.go`).
-pub(super) fn secrets(texts: &[String]) -> Result<Vec<SecretSpec>, Error> {
-    texts.iter().map(|text| secret(text)).collect()
+pub(super) fn secrets(
+    texts: &[String],
+    environment: &Environment,
+) -> Result<Vec<SecretSpec>, Error> {
+    texts.iter().map(|text| secret(text, environment)).collect()
 }
 
-fn secret(text: &str) -> Result<SecretSpec, Error> {
+fn secret(text: &str, environment: &Environment) -> Result<SecretSpec, Error> {
     let wrong = |why: &str| Error::option("--secret", text, why);
+    let (text, command) = match text.split_once(",cmd=") {
+        Some((text, command)) => (text, Some(command)),
+        None => (text, None),
+    };
     let (mut id, mut file, mut variable) = (None, None, None);
     for field in text.split(',') {
         match field.split_once('=') {
@@ -125,15 +135,21 @@ fn secret(text: &str) -> Result<SecretSpec, Error> {
             Some(("src" | "source", value)) => file = Some(PathBuf::from(value)),
             Some(("env", value)) => variable = Some(value.to_owned()),
             Some(("type", "file" | "env")) => {}
-            _ => return Err(wrong("write id=ID,src=FILE or id=ID,env=VARIABLE")),
+            _ => {
+                return Err(wrong("write id=ID,src=FILE, id=ID,env=VARIABLE or id=ID,cmd=COMMAND"));
+            }
         }
     }
     let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no id=ID"))?;
-    let source = match (file, variable) {
-        (Some(file), None) => SecretSource::File(file),
-        (None, Some(variable)) => SecretSource::Variable(variable),
-        (None, None) => SecretSource::Variable(id.clone()),
-        (Some(_), Some(_)) => return Err(wrong("give src or env, not both")),
+    let source = match (file, variable, command) {
+        (Some(file), None, None) => SecretSource::File(file),
+        (None, Some(variable), None) => SecretSource::Variable(variable),
+        (None, None, Some(command)) => SecretSource::Command(command.to_owned()),
+        (None, None, None) if environment.var(&id).is_ok_and(|value| value.is_none()) => {
+            SecretSource::File(PathBuf::from(&id))
+        }
+        (None, None, None) => SecretSource::Variable(id.clone()),
+        _ => return Err(wrong("give one of src, env and cmd")),
     };
     Ok(SecretSpec { id, source })
 }

@@ -32,6 +32,25 @@ const PIPELINE: [(&str, &str); 2] =
     [("IMAGE_URL", "registry.cn-hangzhou.aliyuncs.com/team/toolbox"), ("CI_PIPELINE_IID", "42")];
 
 #[test]
+fn a_secret_is_in_a_file_a_variable_or_a_commands_output() {
+    let environment = Environment::empty().with("SET", "x");
+    let read = |text: &str| {
+        let secrets = pairs::secrets(&[text.to_owned()], &environment).unwrap();
+        secrets.into_iter().next().unwrap()
+    };
+    for (text, id, source) in [
+        ("id=a,src=b", "a", SecretSource::File("b".into())),
+        ("type=file,source=b,id=a", "a", SecretSource::File("b".into())),
+        ("id=a,env=b", "a", SecretSource::Variable("b".into())),
+        ("id=SET", "SET", SecretSource::Variable("SET".into())),
+        ("id=unset", "unset", SecretSource::File("unset".into())),
+        ("id=a,cmd=b c=d, e", "a", SecretSource::Command("b c=d, e".into())),
+    ] {
+        assert_eq!(read(text), SecretSpec { id: id.into(), source }, "{text}");
+    }
+}
+
+#[test]
 fn a_gitlab_pipeline_needs_no_tags() {
     let request = request(&["--push"], &PIPELINE).unwrap();
     assert_eq!(
@@ -65,7 +84,7 @@ fn a_broken_value_is_named_with_its_option() {
         (&["--platform", "linux/"], "--platform linux/"),
         (&["--refresh", "sometimes"], "--refresh sometimes: write daily"),
         (&["--secret", "src=x"], "no id=ID"),
-        (&["--secret", "id=a,src=x,env=y"], "not both"),
+        (&["--secret", "id=a,src=x,env=y"], "one of src, env and cmd"),
         (&["--ssh", "default"], "SSH_AUTH_SOCK"),
         (&["--shm-size", "big"], "--shm-size big"),
         (&["--ulimit", "nofile=20:10"], "--ulimit nofile=20:10"),

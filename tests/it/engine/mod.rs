@@ -4,6 +4,7 @@ mod buildah;
 mod buildkit;
 mod classic;
 mod every;
+mod features;
 mod outputs;
 
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,335 @@
+//! What people use of Docker's language and of its command line, each as they would notice it: by
+//! what is in the image, by what a second run does, by what is said where an engine is too old.
+
+use serde_json::Value;
+use smartbuild_test_rig::{self as rig, Program, Ran, Registry, Work, unique};
+
+use super::Image;
+
+/// A project with an engine.
+struct Project {
+    work: Work,
+    registry: Registry,
+    image: Image,
+}
+
+impl Project {
+    /// `@base@` in the Dockerfile is an image with a shell.
+    fn new(dockerfile: &str) -> Self {
+        let (work, registry) = (Work::new(), Registry::open());
+        let base = registry.push_base();
+        work.write("Dockerfile", dockerfile.replace("@base@", &base));
+        Self { work, registry, image: Image::new("features") }
+    }
+
+    fn program(&self, arguments: &[&str]) -> Program {
+        let program = Program::smartbuild(["-t", &self.image.name]).args(arguments);
+        program.engine(rig::Engine::get())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.work.run(self.program(arguments))
+    }
+
+    fn build(&self, arguments: &[&str]) -> Ran {
+        self.run(arguments).success()
+    }
+
+    /// Runs it again: nothing must be built.
+    fn hits(&self, arguments: &[&str]) {
+        let again = self.build(&[arguments, &["--json"]].concat());
+        assert_eq!(again.json()["outcome"], "local", "{}", again.text());
+    }
+
+    /// A file of the image.
+    fn read(&self, path: &str) -> String {
+        self.image.run(&["cat", path])
+    }
+}
+
+/// The engine's `/build` interface, as two numbers.
+fn interface() -> (u32, u32) {
+    let format = ["version", "--format", "{{.Server.APIVersion}}"];
+    let ran = Work::new().run(rig::Engine::get().docker(format)).success();
+    let (major, minor) = ran.stdout().trim().split_once('.').unwrap();
+    (major.parse().unwrap(), minor.parse().unwrap())
+}
+
+/// Whether the engine is Docker 23.0 or later, whose BuildKit knows named contexts and
+/// here-documents.
+fn is_newer() -> bool {
+    interface() >= (1, 42)
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn secrets_reach_their_steps_and_nothing_else() {
+    let project = Project::new(
+        "FROM @base@\n\
+         RUN --mount=type=secret,id=file,required wc -c < /run/secrets/file > /file\n\
+         RUN --mount=type=secret,id=variable,target=/v wc -c < /v > /variable\n\
+         RUN --mount=type=secret,id=command,uid=7,mode=0400 stat -c '%u %a' /run/secrets/command > /command\n\
+         RUN --mount=type=secret,id=none test ! -e /run/secrets/none\n\
+         RUN find /run -type f > /left 2> /dev/null || true\n",
+    );
+    let (file, variable, command) = (unique("file"), unique("variable"), unique("command"));
+    project.work.write("../secret", &file).write("../printed", &command);
+    let given = [
+        "--secret=id=file,src=../secret",
+        "--secret=id=variable,env=TOKEN",
+        "--secret=id=command,cmd=cat ../printed",
+        "--progress=plain",
+    ];
+    let run = |more: &[&str]| {
+        let program = project.program(&given).args(more).env("TOKEN", &variable);
+        project.work.run(program)
+    };
+    let built = run(&[]).success();
+    assert_eq!(project.read("/file").trim(), file.len().to_string());
+    assert_eq!(project.read("/variable").trim(), variable.len().to_string());
+    assert_eq!(project.read("/command").trim(), "7 400");
+    assert_eq!(project.read("/left"), "");
+    let inspect = ["image", "inspect", &project.image.name];
+    let history = ["image", "history", "--no-trunc", &project.image.name];
+    let [inspect, history] = [&inspect[..], &history].map(|arguments| {
+        project.work.run(rig::Engine::get().docker(arguments)).success().stdout().to_owned()
+    });
+    for secret in [&file, &variable, &command] {
+        assert!(!(inspect.clone() + &history).contains(secret), "{secret} is in the image");
+        built.clone().hides(secret);
+    }
+
+    // Another value is another token for the same work; none at all is other work.
+    project.work.write("../secret", "rotated");
+    assert_eq!(run(&["--json"]).success().json()["outcome"], "local");
+    let less = project.program(&given[..1]).args(["--no-cache"]);
+    project.work.run(less).exits(1).says(&["/v"]);
+    let none = project.run(&["--no-cache"]).exits(1);
+    none.says(&["secret", "file"]);
+    project.run(&["--secret=id=file,src=../nowhere", "--no-cache"]).says(&["../nowhere"]).exits(2);
+    let broken = project.run(&["--secret=id=file,cmd=echo hush; exit 3", "--no-cache"]);
+    broken.exits(2).says(&["`echo hush; exit 3` ended with exit status: 3"]).hides("hush\n");
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn mounts_are_there_for_their_steps_alone() {
+    let cache = unique("cache");
+    let project = Project::new(
+        &"FROM @base@ AS one\n\
+          RUN mkdir /made && echo made > /made/file\n\
+          FROM @base@\n\
+          RUN --mount=source=directory,target=/b cat /b/file > /bound && ls -A /b > /list\n\
+          RUN --mount=type=bind,from=one,source=/made,target=/b,rw \
+              cat /b/file > /of-stage && echo gone > /b/file\n\
+          RUN --mount=from=one,source=/made,target=/b cat /b/file > /of-stage-again\n\
+          RUN --mount=type=cache,id=@cache@,target=/c echo x >> /c/runs && wc -l < /c/runs > /runs\n\
+          RUN --mount=type=tmpfs,target=/t grep -q ' /t tmpfs ' /proc/mounts && echo x > /t/file\n\
+          RUN for mounted in /b /c /t; do ls -A $mounted; done > /left 2> /dev/null || true\n"
+            .replace("@cache@", &cache),
+    );
+    project.work.write("directory/file", "bound\n").write("elsewhere", "1");
+    project.build(&[]);
+    for (path, content) in [
+        ("/bound", "bound\n"),
+        ("/list", "file\n"),
+        ("/of-stage", "made\n"),
+        ("/of-stage-again", "made\n"),
+        ("/runs", "1\n"),
+        ("/left", ""),
+    ] {
+        assert_eq!(project.read(path), content, "{path}");
+    }
+    project.work.write("elsewhere", "2");
+    project.hits(&[]);
+    // What is mounted counts, and caches stay.
+    project.work.write("directory/file", "other\n");
+    project.build(&[]);
+    assert_eq!((project.read("/bound"), project.read("/runs")), ("other\n".into(), "2\n".into()));
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn here_documents_are_steps_and_files() {
+    let project = Project::new(
+        "FROM @base@\nARG WHO=you\n\
+         RUN <<EOF\nset -e\necho $WHO > /who\nWHO=me\necho \"$WHO\" >> /who\nEOF\n\
+         COPY <<one <<-\"two\" /files/\n$WHO\n# no remark\none\n\t$WHO\n\ttwo\n",
+    );
+    let ran = project.run(&["--build-arg=WHO=them"]);
+    if !is_newer() {
+        ran.exits(2).says(&["here-documents", "# syntax=docker/dockerfile:1"]);
+        return;
+    }
+    ran.success();
+    assert_eq!(project.read("/who"), "them\nme\n");
+    assert_eq!(project.read("/files/one"), "them\n# no remark\n");
+    assert_eq!(project.read("/files/two"), "$WHO\n");
+    project.hits(&["--build-arg=WHO=them"]);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn stages_take_from_images_of_registries_and_see_them_move() {
+    let project = Project::new("");
+    let (registry, tools) = (&project.registry, unique("tools"));
+    let image = |text: &str| rig::Image::scratch().files(&[("bin/tool", text), ("lib/a", "a\n")]);
+    registry.push(&tools, "1", &image("first\n"));
+    let base = registry.push_base();
+    let name = registry.name(&format!("{tools}:1"));
+    project.work.write(
+        "Dockerfile",
+        format!(
+            "FROM {name} AS tools\n\
+             FROM {base} AS made\n\
+             COPY --from=tools /bin/tool /tool\n\
+             RUN --mount=from={name},target=/m cat /m/bin/tool /tool > /made\n\
+             FROM {base}\n\
+             COPY --from=made /made /\n\
+             COPY --from={name} /lib /lib\n"
+        ),
+    );
+    project.build(&[]);
+    assert_eq!(
+        (project.read("/made"), project.read("/lib/a")),
+        ("first\nfirst\n".into(), "a\n".into())
+    );
+    project.hits(&[]);
+    registry.push(&tools, "1", &image("second\n"));
+    project.build(&[]);
+    assert_eq!(project.read("/made"), "second\nsecond\n");
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn named_contexts_are_directories_stages_and_images() {
+    let project = Project::new(
+        "FROM @base@ AS made\nRUN echo of the stage > /file\n\
+         FROM @base@\n\
+         COPY --from=other wanted /wanted\n\
+         RUN --mount=from=other,source=wanted,target=/m cat /m > /mounted\n\
+         COPY --from=made /file /made\n\
+         COPY file /main\n",
+    );
+    project.work.write("file", "of the main one\n");
+    project.work.write("../other/wanted", "of the other\n").write("../other/unwanted", "1");
+    project.work.write("../instead/file", "instead of the stage\n");
+    let given = ["--build-context=other=../other", "--build-context=made=../instead"];
+    let ran = project.run(&given);
+    if !is_newer() {
+        ran.exits(3).says(&["named context", "Docker 23.0 or later"]);
+        return;
+    }
+    ran.success();
+    let files = ["/wanted", "/mounted", "/made", "/main"].map(|path| project.read(path));
+    let all = ["of the other\n", "of the other\n", "instead of the stage\n", "of the main one\n"];
+    assert_eq!(files, all);
+    project.work.write("../other/unwanted", "2");
+    project.hits(&given);
+    project.work.write("../other/wanted", "changed\n");
+    project.build(&given);
+    assert_eq!(project.read("/mounted"), "changed\n");
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_cache_in_a_registry_spares_an_empty_builder_the_step() {
+    let step = unique("step");
+    let project =
+        Project::new(&format!("FROM @base@\nCOPY file /\nRUN echo {step} && cp /file /made\n"));
+    project.work.write("file", "x");
+    let cache = project.registry.name(&unique("cache"));
+    let image = format!("{}:1", project.registry.name(&unique("cached")));
+    let export = format!("--cache-to=type=registry,ref={cache},mode=max");
+    let engine = rig::Engine::get();
+    let push = |more: &[&str]| {
+        let program = Program::smartbuild(["-t", &image, "--push", "--progress=plain"]).args(more);
+        let ran = project.work.run(program.engine(engine)).success();
+        engine.forget(&image);
+        forget_step(&step);
+        ran
+    };
+    // The image carries its own cache, whatever the engine's store is; a cache apart needs a newer
+    // store.
+    push(&["--cache-to=type=inline"]);
+    let mut sources = vec![image.clone()];
+    let ran = project.work.run(Program::smartbuild(["-t", &image, &export]).engine(engine));
+    if ran.code() == 0 {
+        sources.push(format!("type=registry,ref={cache}"));
+        engine.forget(&image);
+        forget_step(&step);
+    } else {
+        ran.exits(3).says(&["only engines with containerd's image store"]);
+    }
+    let echoed = |ran: &Ran| ran.stderr().lines().any(|line| line.ends_with(&format!(" {step}")));
+    for (number, source) in sources.iter().enumerate() {
+        // Another label is another image of the same steps.
+        let without = push(&[&format!("--label=without={number}"), "--cache-to=type=inline"]);
+        assert!(echoed(&without), "the builder is not empty:\n{}", without.text());
+        let with = push(&[&format!("--label=with={number}"), "--cache-from", source]);
+        assert!(!echoed(&with), "the step ran in spite of {source}:\n{}", with.text());
+    }
+}
+
+/// Takes the result of a step out of the engine's cache, and nothing of anybody else's.
+fn forget_step(step: &str) {
+    let engine = rig::Engine::get();
+    let list = ["system", "df", "--verbose", "--format", "{{json .BuildCache}}"];
+    let work = Work::new();
+    // It fails where somebody else's record goes at that moment.
+    let mut lists = (0..20).map(|_| work.run(engine.docker(list)));
+    let records: Value = lists.find(|ran| ran.code() == 0).unwrap().json();
+    for record in records.as_array().unwrap() {
+        if record["Description"].as_str().is_some_and(|description| description.contains(step)) {
+            let id = record["ID"].as_str().unwrap().trim_end_matches('*');
+            let filter = format!("id={id}");
+            work.run(engine.docker(["builder", "prune", "--all", "--force", "--filter", &filter]));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_foreign_platform_is_built_where_nothing_has_to_run() {
+    let project = Project::new("");
+    let registry = &project.registry;
+    let base =
+        |platform: &str| rig::Image::scratch().files(&[("base", platform)]).platform(platform);
+    registry.push_index("both", "1", &[&base("linux/amd64"), &base("linux/riscv64")]);
+    project.work.write("file", "x").write(
+        "Dockerfile",
+        format!(
+            "FROM {}\nARG TARGETARCH\nLABEL architecture=$TARGETARCH\nCOPY file /\n",
+            registry.name("both:1")
+        ),
+    );
+    project.build(&["--platform=linux/riscv64"]);
+    let format = "{{.Os}}/{{.Architecture}} {{.Config.Labels.architecture}}";
+    let inspect = ["image", "inspect", "--format", format, &project.image.name];
+    let found = project.work.run(rig::Engine::get().docker(inspect)).success();
+    assert_eq!(found.stdout().trim(), "linux/riscv64 riscv64");
+    project.hits(&["--platform=linux/riscv64"]);
+    project.build(&["--platform=linux/riscv64", "--output=type=tar,dest=files.tar"]);
+    let base = Program::named("tar").args(["xOf", "files.tar", "base"]);
+    assert_eq!(project.work.run(base).success().stdout(), "linux/riscv64");
+}
+
+#[test]
+#[ignore = "needs an engine and skopeo: run tests/run.sh"]
+fn an_archive_of_an_image_is_the_image() {
+    let project = Project::new("FROM @base@\nENV A=b\nCOPY file /\n");
+    project.work.write("file", unique("content"));
+    let ran = project.run(&["--output=type=oci,dest=image.tar", "--json"]);
+    if ran.code() != 0 {
+        // Its BuildKit can write nothing but files.
+        ran.exits(3).says(&["oci"]);
+        assert!(!project.work.join("image.tar").exists());
+        return;
+    }
+    let inspect = |format: &str| {
+        let arguments = ["inspect", "--format", format, "oci-archive:image.tar"];
+        project.work.run(Program::named("skopeo").args(arguments)).success().stdout().to_owned()
+    };
+    assert_eq!(ran.json()["digest"], inspect("{{.Digest}}").trim());
+    assert!(inspect("{{.Env}}").contains("A=b"));
+}
