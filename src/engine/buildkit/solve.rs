@@ -11,6 +11,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
 };
 use http::{Method, header};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
@@ -201,11 +202,12 @@ fn question(
             set(name.into(), value);
         }
     }
-    let cache = CacheOptions {
-        exports: caches(&request.cache_to)?,
-        imports: caches(&request.cache_from)?,
-        ..CacheOptions::default()
-    };
+    // The frontend asks for what it imports; imports of the solve itself are for builds without one
+    // (buildkit `client/solve.go`: `parseCacheOptions`).
+    if !request.cache_from.is_empty() {
+        set("cache-imports".into(), imports(&request.cache_from)?);
+    }
+    let cache = CacheOptions { exports: caches(&request.cache_to)?, ..CacheOptions::default() };
     Ok(SolveRequest {
         r#ref: session.to_owned(),
         session: session.to_owned(),
@@ -228,6 +230,12 @@ fn question(
 /// Caches as people write them: `type=registry,ref=host/name`, or a reference alone.
 fn caches(texts: &[String]) -> Result<Vec<CacheOptionsEntry>, BuildError> {
     texts.iter().map(|text| cache(text)).collect()
+}
+
+/// Caches as a frontend reads them.
+fn imports(texts: &[String]) -> Result<String, BuildError> {
+    let entry = |cache: &CacheOptionsEntry| json!({ "Type": cache.r#type, "Attrs": cache.attrs });
+    Ok(caches(texts)?.iter().map(entry).collect::<Value>().to_string())
 }
 
 fn cache(text: &str) -> Result<CacheOptionsEntry, BuildError> {
