@@ -11,6 +11,7 @@ mod many;
 mod pipeline;
 mod platforms;
 mod publishing;
+mod readers;
 mod registry;
 mod selection;
 mod soundness;
