@@ -59,7 +59,7 @@ impl<I: Serialize> Publication<'_, I> {
             KeyTag::Ours => {}
             KeyTag::Free => self.point_key(&client, &image).await?,
             KeyTag::Theirs(theirs) => {
-                image = theirs;
+                image = *theirs;
                 self.record(&client, &image).await;
                 self.point_names(&client, &image, &mut tags).await?;
             }
@@ -73,7 +73,7 @@ impl<I: Serialize> Publication<'_, I> {
                 Ok(Turn::KeyMoved) => self.point_key(&client, &image).await?,
                 Ok(Turn::Unrecorded) => self.record(&client, &image).await,
                 Ok(Turn::Overtaken(theirs)) => {
-                    image = theirs;
+                    image = *theirs;
                     self.point_key(&client, &image).await?;
                     self.point_names(&client, &image, &mut tags).await?;
                 }
@@ -102,7 +102,7 @@ impl<I: Serialize> Publication<'_, I> {
         match client.resolve(&name).await? {
             Some(digest) if digest == image.manifest.digest => Ok(KeyTag::Ours),
             Some(_) if self.yields => match publish::verified(client, &name, &self.sought).await? {
-                Found::Image(manifest) => Ok(KeyTag::Theirs(self.at_home(manifest))),
+                Found::Image(manifest) => Ok(KeyTag::Theirs(Box::new(self.at_home(manifest)))),
                 _ => Ok(KeyTag::Free),
             },
             _ => Ok(KeyTag::Free),
@@ -123,7 +123,7 @@ impl<I: Serialize> Publication<'_, I> {
             return Ok(if settled { Turn::Settled } else { Turn::KeyMoved });
         }
         match publish::verified(client, &self.home.pinned(chosen), &self.sought).await? {
-            Found::Image(manifest) => Ok(Turn::Overtaken(self.at_home(manifest))),
+            Found::Image(manifest) => Ok(Turn::Overtaken(Box::new(self.at_home(manifest)))),
             // Its author did not come so far as to have it here.
             _ => Ok(Turn::Unrecorded),
         }
@@ -160,7 +160,7 @@ enum KeyTag {
     Ours,
     /// Nothing is there that could be taken over.
     Free,
-    Theirs(Placed),
+    Theirs(Box<Placed>),
 }
 
 /// What a run finds when it looks once more.
@@ -172,5 +172,5 @@ enum Turn {
     /// The record is of an image that cannot be had.
     Unrecorded,
     /// The record is of this other image.
-    Overtaken(Placed),
+    Overtaken(Box<Placed>),
 }
