@@ -1,11 +1,13 @@
 //! The stat cache: digests of files, and names in directories, that have not changed since they were
 //! last read.
 //!
-//! One file a context, in the user's cache directory. A record is trusted when device, inode, length,
+//! One file a context, in the user's cache directory, with a block for each directory of it: a scan
+//! reads the blocks of the directories that it visits. A record is trusted when device, inode, length,
 //! mode, modification time and change time are all what they were. No program can set a change time,
 //! so a restored modification time deceives nobody. What changed within the last two seconds before
 //! a scan (or "in the future") is not recorded: it might change again without its times telling (git
-//! calls that racy). Anything odd about the cache file, and it is as if there were none.
+//! calls that racy). Anything odd about the cache file, and it is as if there were none; anything odd
+//! about a block, and that directory is read.
 //!
 //! The times of a directory tell whether a name was added, removed or replaced in it; what stands
 //! behind the names is looked at in every scan.
@@ -18,7 +20,7 @@
 //! moved into place, and the last one wins.
 
 use std::{
-    cell::Cell,
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
@@ -30,19 +32,21 @@ use flate2::Crc;
 use sha2::{Digest, Sha256};
 
 use super::{
-    cache_record::{Known, RECORD, Record, inode},
-    directory::{Identity, Names},
+    cache_block::{Block, Fresh, Page},
+    directory::{Identity, read_at},
 };
 
-/// Ends with the version of the format. What follows: the device, how many records there are, how
-/// many bytes of names; the records, sorted by inode; the names; a checksum.
-const MAGIC: &[u8; 16] = b"smartbuild-stat\x02";
+/// Ends with the version of the format. What follows, in numbers of eight bytes: the device, how many
+/// blocks there are, a checksum of all that comes before the blocks; of each block the inode of its
+/// directory, its length and its checksum, sorted by inode. Then the blocks.
+const MAGIC: &[u8; 16] = b"smartbuild-stat\x03";
 const HEADER: usize = MAGIC.len() + 8 + 8 + 8;
-const CHECKSUM: usize = 4;
+const PLACE: usize = 8 + 8 + 8;
 /// A larger cache is not kept, in bytes. It is one of about four million files.
-const LARGEST: usize = 384 << 20;
-/// Records of files that a scan did not see are kept, up to that many and as many as it saw.
-const MOST_UNSEEN: usize = 65_536;
+const LARGEST: u64 = 384 << 20;
+/// Blocks of directories that a scan did not visit are kept, up to so many bytes and as many as it
+/// visited.
+const MOST_UNSEEN: u64 = 8 << 20;
 /// No file system counts time in steps longer than that.
 const GRANULARITY: Duration = Duration::from_secs(2);
 /// Caches that nobody wrote for so long are removed.
@@ -51,11 +55,6 @@ const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 const UNFINISHED: Duration = Duration::from_secs(24 * 3600);
 const UNFINISHED_PREFIX: &str = ".unfinished-";
 
-thread_local! {
-    /// Where this thread found its last record.
-    static LAST_FOUND: Cell<usize> = const { Cell::new(0) };
-}
-
 /// The cache of a context as an earlier run left it.
 #[derive(Debug)]
 pub(super) struct Cache {
@@ -63,187 +62,191 @@ pub(super) struct Cache {
     device: u64,
     /// The latest time of a file that may be recorded, in nanoseconds since 1970.
     settled: i64,
-    /// The records, sorted by inode, and the names.
-    bytes: Vec<u8>,
-    /// Which records were found to be true.
-    seen: Vec<AtomicBool>,
+    old: Option<Old>,
+}
+
+/// A cache file: another run may put a new one in its place, this one stays what it is.
+#[derive(Debug)]
+struct Old {
+    file: File,
+    /// Sorted by inode.
+    places: Vec<Place>,
+}
+
+/// Where the block of a directory is.
+#[derive(Debug)]
+struct Place {
+    /// The inode of the directory.
+    directory: u64,
+    start: u64,
+    length: u64,
+    checksum: u64,
+    /// Whether this scan asked for it.
+    seen: AtomicBool,
 }
 
 impl Cache {
-    /// Loads the cache of a context that lies on `device`, for a scan that starts `now`; an empty
+    /// Opens the cache of a context that lies on `device`, for a scan that starts `now`; an empty
     /// one if there is none or it is not to be trusted.
     pub(super) fn load(directory: &Path, context: &Path, device: u64, now: SystemTime) -> Cache {
         let name = Sha256::digest(context.as_os_str().as_encoded_bytes());
         let path = directory.join(hex::encode(&name[..16]));
-        let (bytes, count) = read(&path, device).unwrap_or_default();
-        let seen = (0..count).map(|_| AtomicBool::new(false)).collect();
+        let old = Old::open(&path, device);
         let start = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let settled = start.saturating_sub(GRANULARITY).as_nanos().try_into().unwrap_or(i64::MAX);
-        Cache { path, device, settled, bytes, seen }
+        Cache { path, device, settled, old }
     }
 
     /// Whether there is nothing to be found.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.old.is_none()
     }
 
-    /// The digest of a file that has not changed.
-    pub(super) fn digest(&self, identity: &Identity, size: u64) -> Option<[u8; 32]> {
-        match self.find(identity)? {
-            Known::Content { size: known, digest } if known == size => Some(digest),
-            _ => None,
-        }
+    /// What is known of a directory. `None` for one of another file system, of which nothing is to be
+    /// learnt either.
+    pub(super) fn page(&self, directory: Identity) -> Option<Page> {
+        let block = || self.old.as_ref()?.block(directory.inode);
+        (directory.device == self.device).then(|| Page::new(directory, self.settled, block()))
     }
 
-    /// The names in a directory that has not changed.
-    pub(super) fn names(&self, identity: &Identity) -> Option<Names<'_>> {
-        match self.find(identity)? {
-            Known::Names(names) => Some(names),
-            Known::Content { .. } => None,
-        }
-    }
-
-    fn find(&self, identity: &Identity) -> Option<Known<'_>> {
-        // Files of a directory were mostly created one after the other.
-        let next = LAST_FOUND.get() + 1;
-        let at = match self.inode(next) {
-            Some(inode) if inode == identity.inode => next,
-            _ => self.position(identity.inode)?,
-        };
-        LAST_FOUND.set(at);
-        let record = self.record(at)?;
-        if record.identity != *identity {
-            return None;
-        }
-        self.seen.get(at)?.store(true, Ordering::Relaxed);
-        Some(record.known)
-    }
-
-    /// Where the record of an inode is, or would be.
-    fn position(&self, inode: u64) -> Option<usize> {
-        let (mut low, mut high) = (0, self.seen.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.inode(middle)? < inode { low = middle + 1 } else { high = middle }
-        }
-        Some(low)
-    }
-
-    /// Whether a file or a directory that was just read may be recorded.
-    pub(super) fn accepts(&self, identity: &Identity) -> bool {
-        identity.device == self.device
-            && identity.modified < self.settled
-            && identity.changed < self.settled
-    }
-
-    /// Writes the cache anew with what was read in this run. A failure is no matter: the next run
+    /// Writes the cache anew with what was learnt in this run. A failure is no matter: the next run
     /// reads the files.
-    pub(super) fn store(&self, mut fresh: Vec<Record<'_>>) {
-        fresh.sort_unstable_by_key(|record| record.identity.inode);
-        fresh.dedup_by_key(|record| record.identity.inode);
-        let seen = self.seen.iter().filter(|seen| seen.load(Ordering::Relaxed)).count();
-        let unseen = self.seen.len() - seen;
-        let keep_unseen = unseen <= MOST_UNSEEN + seen + fresh.len();
-        let _ = self.write(&fresh, keep_unseen);
+    pub(super) fn store(&self, fresh: Vec<Fresh>) {
+        let _ = self.write(&fresh);
     }
 
-    fn write(&self, fresh: &[Record<'_>], keep_unseen: bool) -> io::Result<()> {
-        let (mut count, mut names) = (0, 0);
-        for record in self.merged(fresh, keep_unseen) {
-            count += 1;
-            names += record.names().len();
+    fn write(&self, fresh: &[Fresh]) -> io::Result<()> {
+        let mut blocks: BTreeMap<u64, Kept<'_>> = BTreeMap::new();
+        if let Some(Old { file, places }) = &self.old {
+            let is_seen = |place: &Place| place.seen.load(Ordering::Relaxed);
+            let bytes = |seen| -> u64 {
+                places.iter().filter(|place| is_seen(place) == seen).map(|place| place.length).sum()
+            };
+            let learnt: u64 = fresh.iter().map(|fresh| fresh.block.len() as u64).sum();
+            let all = bytes(false) <= MOST_UNSEEN + bytes(true) + learnt;
+            let kept = places.iter().filter(|place| all || is_seen(place));
+            blocks.extend(kept.map(|place| (place.directory, Kept::Old(file, place))));
         }
-        if HEADER + count * RECORD + names + CHECKSUM > LARGEST {
+        blocks.extend(fresh.iter().map(|fresh| (fresh.directory, Kept::Fresh(&fresh.block))));
+
+        let places: Vec<[u64; 3]> = blocks
+            .iter()
+            .map(|(directory, block)| [*directory, block.length(), block.checksum()])
+            .collect();
+        let places = numbers(places.as_flattened());
+        let length: u64 = blocks.values().map(Kept::length).sum();
+        if length + (HEADER + places.len()) as u64 > LARGEST {
             return Ok(());
         }
         let directory = self.path.parent().unwrap_or(Path::new("."));
         create_private(directory)?;
         sweep(directory);
         let file = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(directory)?;
-        let mut out = Checked { inner: BufWriter::new(file), crc: Crc::new() };
-        out.write_all(&header(self.device, count, names))?;
-        let mut start = 0;
-        for record in self.merged(fresh, keep_unseen) {
-            out.write_all(&record.to_bytes(start))?;
-            start += record.names().len() as u64;
+        let mut out = BufWriter::new(file);
+        out.write_all(&header(self.device, &places))?;
+        out.write_all(&places)?;
+        for block in blocks.values() {
+            block.write_to(&mut out)?;
         }
-        for record in self.merged(fresh, keep_unseen) {
-            out.write_all(record.names())?;
-        }
-        let sum = out.crc.sum();
-        out.inner.write_all(&sum.to_le_bytes())?;
-        let file = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.persist(&self.path)?;
         Ok(())
     }
+}
 
-    /// The fresh records, and the old ones that are kept, sorted by inode.
-    fn merged<'a>(
-        &'a self,
-        fresh: &'a [Record<'_>],
-        keep_unseen: bool,
-    ) -> impl Iterator<Item = Record<'a>> {
-        let mut old = (0..self.seen.len())
-            .filter(move |at| keep_unseen || self.seen[*at].load(Ordering::Relaxed))
-            .filter_map(|at| self.record(at))
-            .peekable();
-        let mut fresh = fresh.iter().map(Record::borrowed).peekable();
-        std::iter::from_fn(move || {
-            let Some(next) = fresh.peek() else { return old.next() };
-            let inode = next.identity.inode;
-            if let Some(before) = old.next_if(|old| old.identity.inode < inode) {
-                return Some(before);
-            }
-            // A fresh record takes the place of an old one.
-            let _ = old.next_if(|old| old.identity.inode == inode);
-            fresh.next()
-        })
+impl Old {
+    /// Opens a cache file, if everything about it is right.
+    fn open(path: &Path, device: u64) -> Option<Old> {
+        let mut file = File::open(path).ok()?;
+        let length = file.metadata().ok()?.len();
+        let mut head = [0; HEADER];
+        file.read_exact(&mut head).ok()?;
+        let count = u64::from_le_bytes(*head[24..].first_chunk()?);
+        let size = count.checked_mul(PLACE as u64)?;
+        let mut start = size.checked_add(HEADER as u64)?;
+        if start > length || length > LARGEST {
+            return None;
+        }
+        let mut bytes = vec![0; size.try_into().ok()?];
+        file.read_exact(&mut bytes).ok()?;
+        if head != header(device, &bytes) {
+            return None;
+        }
+        let mut places = Vec::with_capacity(bytes.len() / PLACE);
+        for place in bytes.as_chunks::<8>().0.as_chunks().0 {
+            let [directory, length, checksum] = place.map(u64::from_le_bytes);
+            places.push(Place { directory, start, length, checksum, seen: AtomicBool::new(false) });
+            start = start.checked_add(length)?;
+        }
+        (start == length).then_some(Old { file, places })
     }
 
-    fn inode(&self, at: usize) -> Option<u64> {
-        if at < self.seen.len() { inode(self.bytes.get(at * RECORD..)?) } else { None }
-    }
-
-    fn record(&self, at: usize) -> Option<Record<'_>> {
-        let (records, names) = self.bytes.split_at_checked(self.seen.len() * RECORD)?;
-        let bytes = records.get(at * RECORD..)?.first_chunk::<RECORD>()?;
-        Record::from_bytes(bytes, self.device, names)
+    fn block(&self, directory: u64) -> Option<Block> {
+        let at = self.places.binary_search_by_key(&directory, |place| place.directory).ok()?;
+        let place = &self.places[at];
+        place.seen.store(true, Ordering::Relaxed);
+        let bytes = place.read(&self.file).ok()?;
+        if checksum(&bytes) == place.checksum { Block::from_bytes(bytes) } else { None }
     }
 }
 
-fn header(device: u64, records: usize, names: usize) -> Vec<u8> {
-    let numbers = [device, records as u64, names as u64].map(u64::to_le_bytes);
-    [&MAGIC[..], numbers.as_flattened()].concat()
+impl Place {
+    fn read(&self, file: &File) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.length).map_err(io::Error::other)?];
+        read_at(file, &mut bytes, self.start)?;
+        Ok(bytes)
+    }
 }
 
-/// The records and names of a cache file, and how many records there are, if everything about it is
-/// right.
-fn read(path: &Path, device: u64) -> Option<(Vec<u8>, usize)> {
-    let mut file = File::open(path).ok()?;
-    let length = usize::try_from(file.metadata().ok()?.len()).ok()?;
-    let body = length.checked_sub(HEADER + CHECKSUM)?;
-    if length > LARGEST {
-        return None;
+/// A block that is to be written.
+enum Kept<'a> {
+    Old(&'a File, &'a Place),
+    Fresh(&'a [u8]),
+}
+
+impl Kept<'_> {
+    fn length(&self) -> u64 {
+        match self {
+            Kept::Old(_, place) => place.length,
+            Kept::Fresh(block) => block.len() as u64,
+        }
     }
-    let mut head = [0; HEADER];
-    file.read_exact(&mut head).ok()?;
-    let count = usize::try_from(u64::from_le_bytes(*head[24..].first_chunk()?)).ok()?;
-    let names = body.checked_sub(count.checked_mul(RECORD)?)?;
-    if head[..] != header(device, count, names) {
-        return None;
+
+    /// That of an old block goes with it unasked: if the block is damaged, it stays so.
+    fn checksum(&self) -> u64 {
+        match self {
+            Kept::Old(_, place) => place.checksum,
+            Kept::Fresh(block) => checksum(block),
+        }
     }
-    let mut bytes = Vec::with_capacity(length - HEADER);
-    file.read_to_end(&mut bytes).ok()?;
-    let (_, checksum) = bytes.split_last_chunk::<CHECKSUM>()?;
-    let checksum = u32::from_le_bytes(*checksum);
-    if bytes.len() != length - HEADER {
-        return None;
+
+    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Kept::Old(file, place) => out.write_all(&place.read(file)?),
+            Kept::Fresh(block) => out.write_all(block),
+        }
     }
-    bytes.truncate(body);
+}
+
+/// What a cache file begins with.
+fn header(device: u64, places: &[u8]) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[..16].copy_from_slice(MAGIC);
+    bytes[16..32].copy_from_slice(&numbers(&[device, (places.len() / PLACE) as u64]));
+    let sum = checksum(&[&bytes[..32], places].concat());
+    bytes[32..].copy_from_slice(&numbers(&[sum]));
+    bytes
+}
+
+fn numbers(numbers: &[u64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
     let mut crc = Crc::new();
-    crc.update(&head);
-    crc.update(&bytes);
-    (crc.sum() == checksum).then_some((bytes, count))
+    crc.update(bytes);
+    crc.sum().into()
 }
 
 /// Creates a directory that only its owner can read.
@@ -265,23 +268,5 @@ fn sweep(directory: &Path) {
         if matches!(age, Ok(Ok(age)) if age > limit) {
             let _ = fs::remove_file(entry.path());
         }
-    }
-}
-
-/// A writer that sums up what goes through it.
-struct Checked<W> {
-    inner: W,
-    crc: Crc,
-}
-
-impl<W: Write> Write for Checked<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.crc.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

@@ -11,8 +11,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
-    cache_record::Record,
-    directory::{Identity, Names},
+    directory::{Identity, Names, Unsorted},
     *,
 };
 
@@ -149,45 +148,138 @@ fn the_cache_of_another_context_says_nothing_wrong() {
     assert_eq!(other.cached(), 0);
 }
 
+/// A directory or a file of device 1 that was last changed at that time.
+fn identity(inode: u64, changed: i64) -> Identity {
+    Identity { device: 1, inode, mode: 0o100_644, modified: 1, changed }
+}
+
+/// A digest that is that of no other file.
+fn digest(inode: u64, changed: i64) -> [u8; 32] {
+    [inode as u8 + changed as u8; 32]
+}
+
+/// Caches below a directory, written and read without a context.
+struct Caches(TempDir);
+
+impl Caches {
+    fn new() -> Caches {
+        Caches(TempDir::new().unwrap())
+    }
+
+    fn load(&self, device: u64) -> Cache {
+        Cache::load(self.0.path(), Path::new("/context"), device, later())
+    }
+
+    /// Adds files, by inode and change time, to what is known of a directory with `there` files.
+    fn learn(&self, directory: u64, there: usize, files: &[(u64, i64)]) {
+        let cache = self.load(1);
+        let page = cache.page(identity(directory, 0)).unwrap();
+        for (inode, changed) in files {
+            page.learn_digest(&identity(*inode, *changed), 3, &digest(*inode, *changed));
+        }
+        cache.store(page.into_fresh(there).into_iter().collect());
+    }
+
+    fn file(&self) -> PathBuf {
+        fs::read_dir(self.0.path()).unwrap().next().unwrap().unwrap().path()
+    }
+}
+
 #[test]
 fn a_cache_of_another_file_system_is_none() {
-    let caches = TempDir::new().unwrap();
-    let load = |device| Cache::load(caches.path(), Path::new("/context"), device, later());
-    let identity = Identity { device: 1, inode: 7, mode: 0o100_644, modified: 1, changed: 1 };
-    let record = Record { identity, known: Known::Content { size: 3, digest: [9; 32] } };
-    load(1).store(vec![record]);
-    assert_eq!(load(1).digest(&identity, 3), Some([9; 32]));
-    assert!(load(2).is_empty());
-    assert!(!load(2).accepts(&identity));
+    let caches = Caches::new();
+    caches.learn(5, 1, &[(7, 1)]);
+    let cache = caches.load(1);
+    let page = cache.page(identity(5, 0)).unwrap();
+    let file = identity(7, 1);
+    assert_eq!(page.digest(&file, 3), Some(digest(7, 1)));
     for changed in [
-        Identity { inode: 8, ..identity },
-        Identity { mode: 0o100_755, ..identity },
-        Identity { modified: 2, ..identity },
-        Identity { changed: 2, ..identity },
+        Identity { device: 2, ..file },
+        Identity { inode: 8, ..file },
+        Identity { mode: 0o100_755, ..file },
+        Identity { modified: 2, ..file },
+        Identity { changed: 2, ..file },
     ] {
-        assert_eq!(load(1).digest(&changed, 3), None);
+        assert_eq!(page.digest(&changed, 3), None);
     }
-    assert_eq!(load(1).digest(&identity, 4), None);
+    assert_eq!(page.digest(&file, 4), None);
+    assert!(cache.page(identity(6, 0)).unwrap().is_blank());
+    assert!(cache.page(Identity { device: 2, ..identity(5, 0) }).is_none());
+    assert!(caches.load(2).is_empty());
 }
 
 #[test]
 fn records_are_kept_from_scan_to_scan_and_replaced() {
-    let caches = TempDir::new().unwrap();
-    let load = || Cache::load(caches.path(), Path::new("/context"), 1, later());
-    let identity = |inode, changed| Identity { device: 1, inode, mode: 0, modified: 0, changed };
-    let record = |inode, changed| {
-        let digest = [inode as u8 + changed as u8; 32];
-        Record { identity: identity(inode, changed), known: Known::Content { size: 0, digest } }
-    };
-    load().store(vec![record(5, 0), record(1, 0), record(3, 0)]);
-    load().store(vec![record(4, 0), record(3, 100), record(9, 0)]);
-    let cache = load();
+    let caches = Caches::new();
+    caches.learn(10, 3, &[(5, 0), (1, 0), (3, 0)]);
+    caches.learn(11, 1, &[(6, 0)]);
+    caches.learn(10, 5, &[(4, 0), (3, 100), (9, 0)]);
+    let cache = caches.load(1);
+    let page = cache.page(identity(10, 0)).unwrap();
     for (inode, changed) in [(1, 0), (3, 100), (4, 0), (5, 0), (9, 0)] {
-        let found = cache.digest(&identity(inode, changed), 0);
-        assert_eq!(found, Some([inode as u8 + changed as u8; 32]), "{inode}");
+        let found = page.digest(&identity(inode, changed), 3);
+        assert_eq!(found, Some(digest(inode, changed)), "{inode}");
     }
-    assert_eq!(cache.digest(&identity(3, 0), 0), None);
-    assert_eq!(cache.digest(&identity(2, 0), 0), None);
+    assert_eq!(page.digest(&identity(3, 0), 3), None);
+    assert_eq!(page.digest(&identity(2, 0), 3), None);
+    // What is known of one directory is asked for in no other.
+    assert_eq!(page.digest(&identity(6, 0), 3), None);
+    let other = cache.page(identity(11, 0)).unwrap();
+    assert_eq!(other.digest(&identity(6, 0), 3), Some(digest(6, 0)));
+}
+
+#[test]
+fn records_of_files_that_are_gone_do_not_pile_up() {
+    let caches = Caches::new();
+    let length = || fs::metadata(caches.file()).unwrap().len();
+    caches.learn(10, 1, &[(1, 0)]);
+    let one = length();
+    for inode in 2..500 {
+        caches.learn(10, 1, &[(inode, 0)]);
+        assert!(length() < 100 * one, "{inode}");
+    }
+}
+
+#[test]
+fn names_are_known_as_long_as_the_directory_is_the_same() {
+    let caches = Caches::new();
+    let mut names = Unsorted::default();
+    names.push(b"b", None);
+    names.push(b"a", None);
+    let names = names.sorted();
+    let cache = caches.load(1);
+    let page = cache.page(identity(10, 0)).unwrap();
+    page.learn_names(&names);
+    cache.store(page.into_fresh(2).into_iter().collect());
+    // What is learnt of its files leaves the names as they are.
+    caches.learn(10, 2, &[(1, 0)]);
+    let cache = caches.load(1);
+    assert_eq!(cache.page(identity(10, 0)).unwrap().names(), Some(names));
+    assert_eq!(cache.page(identity(10, 1)).unwrap().names(), None);
+    assert_eq!(cache.page(identity(11, 0)).unwrap().names(), None);
+}
+
+#[test]
+fn a_scan_of_a_part_keeps_what_is_known_of_the_rest() {
+    let case = Case::new();
+    for directory in ["one", "two"] {
+        fs::create_dir(case.root.path().join(directory)).unwrap();
+        for file in ["a", "b"] {
+            fs::write(case.root.path().join(directory).join(file), vec![1; SIZE]).unwrap();
+        }
+    }
+    case.cached();
+    assert_eq!(case.cached(), 5);
+    fs::write(case.root.path().join("one/a"), vec![2; SIZE]).unwrap();
+    let options = Options { stat_cache: Some(case.caches.path().to_owned()), ..Options::default() };
+    let source = b"one/a".to_vec();
+    let reads = [Read::Copy { source, parents: false, exclude: Vec::new() }];
+    let part = || {
+        let scanned = super::scan_at(later(), case.root.path(), &Ignore::none(), &reads, &options);
+        scanned.unwrap().statistics.cached
+    };
+    assert_eq!((part(), part()), (0, 1));
+    assert_eq!(case.cached(), 5);
 }
 
 #[test]
@@ -301,32 +393,37 @@ fn no_cache_is_kept_of_what_is_read_in_no_time() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Any damage to the cache file is found, and the file is read.
+    /// Any damage to the cache file is found, and what is damaged is read.
     #[test]
-    fn a_damaged_cache_is_none(at in any::<prop::sample::Index>(), bit in 0..8u8, cut: bool) {
-        let caches = TempDir::new().unwrap();
-        let load = || Cache::load(caches.path(), Path::new("/context"), 1, later());
-        let records = (1..5).map(|inode| Record {
-            identity: Identity { device: 1, inode, mode: 0, modified: 0, changed: 0 },
-            known: Known::Content { size: 0, digest: [inode as u8; 32] },
+    fn what_is_damaged_is_not_believed(at in any::<prop::sample::Index>(), bit in 0..8u8, cut: bool) {
+        let caches = Caches::new();
+        let cache = caches.load(1);
+        let fresh = (1..5).filter_map(|directory| {
+            let page = cache.page(identity(directory, 0)).unwrap();
+            page.learn_names(&Names::from_bytes(b"\x01\x01\x00a").unwrap());
+            page.learn_digest(&identity(10 * directory, 0), 3, &digest(10 * directory, 0));
+            page.into_fresh(1)
         });
-        let names = Record {
-            identity: Identity { device: 1, inode: 9, mode: 0, modified: 0, changed: 0 },
-            known: Known::Names(Names::from_bytes(b"\x01\x01\x00a\x02\x02\x00bc").unwrap()),
-        };
-        load().store(records.chain([names]).collect());
-        prop_assert!(!load().is_empty());
-        let path = fs::read_dir(caches.path()).unwrap().next().unwrap().unwrap().path();
-        let mut bytes = fs::read(&path).unwrap();
+        cache.store(fresh.collect());
+        let mut bytes = fs::read(caches.file()).unwrap();
         let at = at.index(bytes.len());
         if cut {
             bytes.truncate(at);
         } else {
             bytes[at] ^= 1 << bit;
         }
-        fs::write(&path, bytes).unwrap();
-        prop_assert!(load().is_empty());
+        fs::write(caches.file(), bytes).unwrap();
+
+        let cache = caches.load(1);
+        let pages: Vec<_> = (1..5).map(|at| cache.page(identity(at, 0)).unwrap()).collect();
+        let blank = pages.iter().filter(|page| page.is_blank()).count();
+        prop_assert!(blank == 4 || (blank == 1 && !cut));
+        for (page, directory) in pages.iter().zip(1..5).filter(|(page, _)| !page.is_blank()) {
+            prop_assert_eq!(page.names(), Names::from_bytes(b"\x01\x01\x00a"));
+            let found = page.digest(&identity(10 * directory, 0), 3);
+            prop_assert_eq!(found, Some(digest(10 * directory, 0)));
+        }
     }
 }

@@ -13,7 +13,7 @@ mod platform;
 
 use std::borrow::Cow;
 
-pub(super) use platform::{Directory, Root, native_path, open_file};
+pub(super) use platform::{Directory, Root, native_path, open_file, read_at};
 
 /// What a name in a directory stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +70,6 @@ impl<'a> Names<'a> {
             (rest, count) = (after, count + 1);
         }
         rest.is_empty().then_some(Names { bytes: Cow::Borrowed(bytes), count })
-    }
-
-    pub(super) fn borrowed(&self) -> Names<'_> {
-        Names { bytes: Cow::Borrowed(&self.bytes), count: self.count }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {

@@ -83,6 +83,11 @@ pub(in super::super) fn open_file(root: &Path, path: &[u8]) -> io::Result<(File,
     Ok((file, found))
 }
 
+/// Where nothing can be trusted there is no cache to be read.
+pub(in super::super) fn read_at(_: &File, _: &mut [u8], _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// A path of a context as the platform writes it.
 pub(in super::super) fn native_path(path: &[u8]) -> Cow<'_, Path> {
     let text = String::from_utf8_lossy(path);

@@ -5,7 +5,10 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, fs::FileExt},
+    },
     path::Path,
 };
 
@@ -138,6 +141,11 @@ pub(in super::super) fn open_file(root: &Path, path: &[u8]) -> io::Result<(File,
     let file = rustix::fs::open(root.join(native_path(path)), FILE, Mode::empty())?;
     let metadata = metadata(&fstat(&file)?);
     Ok((File::from(file), metadata))
+}
+
+/// Fills `bytes` with what a file holds from `start` on.
+pub(in super::super) fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, start)
 }
 
 /// A path of a context as the platform writes it.

@@ -3,17 +3,21 @@
 //! The threads of a walk finish directories in any order; here they are put into the one order that
 //! depends on nothing but the names.
 
-use super::tree::{Kind, Mode, Tree};
+use std::ops::Range;
 
-/// What was found in a directory.
+use super::tree::{Mode, Record, RecordKind, Tree};
+
+/// What was found in a directory, or in all.
+#[derive(Default)]
 pub(super) struct Listing {
-    pub(super) path: Vec<u8>,
-    pub(super) names: Vec<u8>,
+    /// Paths, each followed by the target if it is that of a link.
+    pub(super) bytes: Vec<u8>,
     pub(super) items: Vec<Item>,
 }
 
 pub(super) struct Item {
-    pub(super) start: u32,
+    /// Where the path is.
+    pub(super) start: u64,
     pub(super) length: u32,
     pub(super) mode: Mode,
     pub(super) kind: ItemKind,
@@ -27,7 +31,8 @@ pub(super) enum ItemKind {
         digest: [u8; 32],
     },
     Symlink {
-        target: Box<[u8]>,
+        /// How long the target is.
+        length: u32,
     },
     Directory {
         /// Its own listing, if it is visited.
@@ -40,74 +45,90 @@ pub(super) enum ItemKind {
 }
 
 impl Listing {
-    pub(super) fn name(&self, item: &Item) -> &[u8] {
-        let start = item.start as usize;
-        self.names.get(start..start + item.length as usize).unwrap_or_default()
+    pub(super) fn push(&mut self, path: &[u8], mode: Mode, kind: ItemKind) {
+        let (start, length) = (self.bytes.len() as u64, path.len() as u32);
+        self.bytes.extend_from_slice(path);
+        self.items.push(Item { start, length, mode, kind });
     }
 
-    pub(super) fn push(&mut self, name: &[u8], mode: Mode, kind: ItemKind) {
-        let (start, length) = (self.names.len() as u32, name.len() as u32);
-        self.names.extend_from_slice(name);
-        self.items.push(Item { start, length, mode, kind });
+    pub(super) fn push_symlink(&mut self, path: &[u8], target: &[u8]) {
+        self.push(path, Mode::LINK, ItemKind::Symlink { length: target.len() as u32 });
+        self.bytes.extend_from_slice(target);
     }
 }
 
-/// Puts the listings together in walk order, and counts the files. A directory that is only there
-/// for what is in it stays only if something is.
-pub(super) fn assemble(listings: Vec<(u32, Listing)>, count: usize) -> (Tree, u64) {
-    let mut by_id: Vec<Option<Listing>> = std::iter::repeat_with(|| None).take(count).collect();
-    for (id, listing) in listings {
-        if let Some(slot) = by_id.get_mut(id as usize) {
-            *slot = Some(listing);
-        }
-    }
-    // A directory has a higher number than the one it is in.
-    let mut alive = vec![false; count];
-    let (mut entries, mut bytes) = (0, 0);
-    for id in (0..count).rev() {
-        let Some(listing) = &by_id[id] else { continue };
-        for item in listing.items.iter().filter(|item| item.is_alive(&alive)) {
-            entries += 1;
-            bytes += listing.path.len() + 1 + item.length as usize;
-            if let ItemKind::Symlink { target } = &item.kind {
-                bytes += target.len();
-            }
-        }
-        alive[id] = listing.items.iter().any(|item| item.is_alive(&alive));
+/// The listings of all directories, one after the other: two arenas that grow, instead of two small
+/// pieces of memory for each.
+#[derive(Default)]
+pub(super) struct Listings {
+    all: Listing,
+    /// Where the items of each directory are, by its number.
+    places: Vec<(u32, Range<usize>)>,
+}
+
+impl Listings {
+    /// Adds the listing of the directory with that number.
+    pub(super) fn push(&mut self, id: u32, listing: Listing) {
+        let Listing { bytes, items } = &mut self.all;
+        let (base, first) = (bytes.len() as u64, items.len());
+        bytes.extend_from_slice(&listing.bytes);
+        items.extend(
+            listing.items.into_iter().map(|item| Item { start: base + item.start, ..item }),
+        );
+        self.places.push((id, first..items.len()));
     }
 
-    let mut files = 0;
-    let mut tree = Tree::with_capacity(entries, bytes);
-    let mut open: Vec<(Listing, usize)> =
-        by_id[0].take().map(|root| (root, 0)).into_iter().collect();
-    while let Some((listing, next)) = open.last_mut() {
-        let Some(item) = listing.items.get(*next) else {
-            open.pop();
-            continue;
-        };
-        *next += 1;
-        if !item.is_alive(&alive) {
-            continue;
-        }
-        let (kind, inner) = match &item.kind {
-            ItemKind::File { size, digest } => {
-                files += 1;
-                (Kind::File { size: *size, digest: *digest }, None)
+    /// Puts the listings of `count` directories together in walk order, and counts the files. A
+    /// directory that is only there for what is in it stays only if something is.
+    pub(super) fn assemble(self, count: usize) -> (Tree, u64) {
+        let Listing { bytes, items } = self.all;
+        let mut by_id = vec![0..0; count];
+        for (id, place) in self.places {
+            if let Some(slot) = by_id.get_mut(id as usize) {
+                *slot = place;
             }
-            ItemKind::Symlink { target } => (Kind::Symlink { target }, None),
-            ItemKind::Directory { listing, .. } => (Kind::Directory, *listing),
-            ItemKind::Unread | ItemKind::Gone => continue,
-        };
-        tree.push(&listing.path, listing.name(item), item.mode, kind);
-        if let Some(inner) = inner.and_then(|id| by_id.get_mut(id as usize)?.take()) {
-            open.push((inner, 0));
         }
+        // A directory has a higher number than the one it is in.
+        let mut alive = vec![false; count];
+        let mut entries = 0;
+        for id in (0..count).rev() {
+            let here = items[by_id[id].clone()].iter().filter(|item| item.is_alive(&alive)).count();
+            alive[id] = here > 0;
+            entries += here;
+        }
+
+        let mut files = 0;
+        let mut records = Vec::with_capacity(entries);
+        let mut open: Vec<Range<usize>> = by_id.first().cloned().into_iter().collect();
+        while let Some(rest) = open.last_mut() {
+            let Some(item) = rest.next().and_then(|at| items.get(at)) else {
+                open.pop();
+                continue;
+            };
+            if !item.is_alive(&alive) {
+                continue;
+            }
+            let kind = match item.kind {
+                ItemKind::File { size, digest } => {
+                    files += 1;
+                    RecordKind::File { size, digest }
+                }
+                ItemKind::Symlink { length } => RecordKind::Symlink { length },
+                ItemKind::Directory { listing, .. } => {
+                    open.extend(listing.and_then(|id| by_id.get(id as usize).cloned()));
+                    RecordKind::Directory
+                }
+                ItemKind::Unread | ItemKind::Gone => continue,
+            };
+            let Item { start, length, mode, .. } = *item;
+            records.push(Record { start, length, mode, kind });
+        }
+        (Tree::new(bytes, records), files)
     }
-    (tree, files)
 }
 
 impl Item {
-    pub(super) fn is_alive(&self, alive: &[bool]) -> bool {
+    fn is_alive(&self, alive: &[bool]) -> bool {
         match &self.kind {
             ItemKind::File { .. } | ItemKind::Symlink { .. } => true,
             ItemKind::Directory { listing, taken } => {

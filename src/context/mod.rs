@@ -45,7 +45,7 @@ use std::{
 use thiserror::Error;
 
 mod cache;
-mod cache_record;
+mod cache_block;
 mod content;
 mod directory;
 mod filter;
@@ -60,7 +60,7 @@ mod tree;
 mod walk;
 
 use cache::Cache;
-use cache_record::{Known, Record};
+use cache_block::Fresh;
 pub use content::{Change, Changed, Verified, open_verified};
 use directory::Root;
 pub use ignore::{Ignore, IgnoreError};
@@ -198,14 +198,9 @@ fn scan_at(
 }
 
 /// Whether the next run saves more by a new stat cache than this one spends on writing it.
-fn is_worth_storing(statistics: &Statistics, fresh: &[Record<'_>]) -> bool {
-    // In microseconds: reading a file or a directory, a record to be written, opening and moving the
-    // cache file.
-    let saved = |record: &Record<'_>| match &record.known {
-        Known::Content { size, .. } => 5 + size / 1_500,
-        Known::Names(names) => 2 + names.len() as u64 / 4,
-    };
-    let saved: u64 = fresh.iter().map(saved).sum();
+fn is_worth_storing(statistics: &Statistics, fresh: &[Fresh]) -> bool {
+    // In microseconds: opening and moving the cache file, a record to be written.
+    let saved: u64 = fresh.iter().map(|fresh| fresh.saved).sum();
     let spent = 200 + (statistics.cached + statistics.hashed) / 10;
     saved > 500 && saved * 4 > spent
 }

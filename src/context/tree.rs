@@ -11,7 +11,7 @@ use std::fmt;
 /// comes before `a.txt`. It depends on nothing but the names.
 #[derive(Clone, Default)]
 pub struct Tree {
-    /// Paths and link targets, one after the other.
+    /// Paths, that of a link followed by its target.
     bytes: Vec<u8>,
     records: Vec<Record>,
     /// What a person should know of this scan.
@@ -20,16 +20,18 @@ pub struct Tree {
     pub statistics: Statistics,
 }
 
+/// An entry as it is kept.
 #[derive(Clone)]
-struct Record {
-    start: u64,
-    length: u32,
-    mode: Mode,
-    kind: RecordKind,
+pub(super) struct Record {
+    /// Where its path is.
+    pub(super) start: u64,
+    pub(super) length: u32,
+    pub(super) mode: Mode,
+    pub(super) kind: RecordKind,
 }
 
 #[derive(Clone)]
-enum RecordKind {
+pub(super) enum RecordKind {
     File {
         size: u64,
         digest: [u8; 32],
@@ -213,9 +215,8 @@ impl Tree {
         self.bytes.get(start..start + length as usize).unwrap_or_default()
     }
 
-    /// Room for that many entries and bytes of paths, so that a large tree is never moved.
-    pub(crate) fn with_capacity(entries: usize, bytes: usize) -> Tree {
-        let (records, bytes) = (Vec::with_capacity(entries), Vec::with_capacity(bytes));
+    /// A tree of entries in walk order, whose paths and link targets are somewhere in `bytes`.
+    pub(super) fn new(bytes: Vec<u8>, records: Vec<Record>) -> Tree {
         Tree { bytes, records, ..Tree::default() }
     }
 

@@ -20,12 +20,12 @@ use rayon::{ThreadPool, ThreadPoolBuilder, iter::ParallelIterator, slice::Parall
 use super::{
     Error,
     cache::Cache,
-    cache_record::{Known, Record},
+    cache_block::{Fresh, Page},
     content,
     directory::{Directory, FileKind, Metadata, Names, Root, Unsorted},
     filter::Active,
     ignore::Ignore,
-    listing::{Item, ItemKind, Listing, assemble},
+    listing::{Item, ItemKind, Listing, Listings},
     patterns::Matched,
     select::{Node, is_gone, unreadable},
     tree::{Mode, Statistics, Tree, Warning},
@@ -53,7 +53,7 @@ pub(super) struct Walk<'a> {
 pub(super) struct Found {
     pub(super) tree: Tree,
     /// What may be put into the stat cache.
-    pub(super) fresh: Vec<Record<'static>>,
+    pub(super) fresh: Vec<Fresh>,
 }
 
 /// A directory to visit.
@@ -75,9 +75,9 @@ struct Task<'a> {
 /// What the threads of a walk share.
 struct Shared<'a> {
     walk: &'a Walk<'a>,
-    listings: Mutex<Vec<(u32, Listing)>>,
+    listings: Mutex<Listings>,
     next_id: AtomicUsize,
-    fresh: Mutex<Vec<Record<'static>>>,
+    fresh: Mutex<Vec<Fresh>>,
     warnings: Mutex<Vec<Warning>>,
     error: Mutex<Option<Error>>,
     failed: AtomicBool,
@@ -114,7 +114,8 @@ pub(super) fn walk(walk: &Walk<'_>, selection: &Node) -> Result<Found, Error> {
     if let Some(error) = into_inner(shared.error) {
         return Err(error);
     }
-    let (mut tree, files) = assemble(into_inner(shared.listings), shared.next_id.into_inner());
+    let directories = shared.next_id.into_inner();
+    let (mut tree, files) = into_inner(shared.listings).assemble(directories);
     tree.warnings = into_inner(shared.warnings);
     tree.warnings.sort_unstable();
     let (hashed, bytes) = (shared.hashed.into_inner(), shared.bytes.into_inner());
@@ -181,65 +182,77 @@ impl<'a> Shared<'a> {
 
     /// Reads a directory and the files in it; the directories in it are tasks of their own.
     fn visit(&self, task: Task<'a>) -> Result<Vec<Task<'a>>, Error> {
-        let mut listing = Listing { path: Vec::new(), names: Vec::new(), items: Vec::new() };
+        let mut listing = Listing::default();
         let mut tasks = Vec::new();
         match self.walk.root.directory(&task.path) {
-            Ok(directory) => {
-                let names = self.names(&task, &directory)?;
-                self.work.fetch_add(COST_OF_NAME * names.len() as u64, Ordering::Relaxed);
-                if task.everything {
-                    listing.items.reserve_exact(names.len());
-                    listing.names.reserve_exact(names.total_length());
-                }
-                let mut path = task.path.clone();
-                if !path.is_empty() {
-                    path.push(b'/');
-                }
-                let above = path.len();
-                for (name, kind) in names.iter() {
-                    path.truncate(above);
-                    path.extend_from_slice(name);
-                    self.consider(&task, &directory, &path, kind, &mut listing, &mut tasks)?;
-                }
-                self.read_files(&task.path, &directory, &mut listing)?;
-            }
+            Ok(directory) => self.list(&task, &directory, &mut listing, &mut tasks)?,
             Err(error) if is_gone(&error) => {}
             Err(error) if may_be_skipped(&task, &error) => {}
             Err(error) => return Err(unreadable(&task.path, error)),
         }
-        listing.path = task.path;
-        lock(&self.listings).push((task.id, listing));
+        lock(&self.listings).push(task.id, listing);
         Ok(tasks)
     }
 
-    /// The names that may matter.
-    fn names(&self, task: &Task<'a>, directory: &Directory) -> Result<Names<'a>, Error> {
-        if task.everything || !task.filters.is_empty() {
-            return match self.all_names(directory) {
-                Err(error) if may_be_skipped(task, &error) => Ok(Names::default()),
-                names => names.map_err(|error| unreadable(&task.path, error)),
-            };
+    fn list(
+        &self,
+        task: &Task<'a>,
+        directory: &Directory,
+        listing: &mut Listing,
+        tasks: &mut Vec<Task<'a>>,
+    ) -> Result<(), Error> {
+        let identity = || directory.own_metadata().ok()?.identity;
+        let page = self.walk.cache.and_then(|cache| cache.page(identity()?));
+        let names = self.names(task, directory, page.as_ref())?;
+        self.work.fetch_add(COST_OF_NAME * names.len() as u64, Ordering::Relaxed);
+        let mut path = task.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
         }
-        let mut names = Unsorted::default();
-        for name in task.node.into_iter().flat_map(|node| node.children.keys()) {
-            names.push(name, None);
+        let above = path.len();
+        if task.everything {
+            listing.items.reserve_exact(names.len());
+            listing.bytes.reserve_exact(names.total_length() + names.len() * above);
         }
-        Ok(names.sorted())
+        for (name, kind) in names.iter() {
+            path.truncate(above);
+            path.extend_from_slice(name);
+            self.consider(task, directory, &path, kind, listing, tasks)?;
+        }
+        self.read_files(directory, page.as_ref(), listing)?;
+        if let Some(fresh) = page.and_then(|page| page.into_fresh(listing.items.len())) {
+            lock(&self.fresh).push(fresh);
+        }
+        Ok(())
     }
 
-    /// All names in a directory, from the stat cache if it has not changed.
-    fn all_names(&self, directory: &Directory) -> io::Result<Names<'a>> {
-        let Some(cache) = self.walk.cache else { return directory.names() };
-        let identity = directory.own_metadata()?.identity;
-        if let Some(names) = identity.and_then(|identity| cache.names(&identity)) {
+    /// The names that may matter.
+    fn names<'p>(
+        &self,
+        task: &Task<'a>,
+        directory: &Directory,
+        page: Option<&'p Page>,
+    ) -> Result<Names<'p>, Error> {
+        if !task.everything && task.filters.is_empty() {
+            let mut names = Unsorted::default();
+            for name in task.node.into_iter().flat_map(|node| node.children.keys()) {
+                names.push(name, None);
+            }
+            return Ok(names.sorted());
+        }
+        if let Some(names) = page.and_then(Page::names) {
             return Ok(names);
         }
-        let names = directory.names()?;
-        if let Some(identity) = identity.filter(|identity| cache.accepts(identity)) {
-            let known = Known::Names(names.clone());
-            lock(&self.fresh).push(Record { identity, known });
+        match directory.names() {
+            Ok(names) => {
+                if let Some(page) = page {
+                    page.learn_names(&names);
+                }
+                Ok(names)
+            }
+            Err(error) if may_be_skipped(task, &error) => Ok(Names::default()),
+            Err(error) => Err(unreadable(&task.path, error)),
         }
-        Ok(names)
     }
 
     /// Decides on a path, and puts it down if it is taken.
@@ -273,19 +286,15 @@ impl<'a> Shared<'a> {
         if !taken || self.walk.ignore.excludes_in(path, task.matched.as_ref()) {
             return Ok(());
         }
-        let (mode, kind) = match kind {
-            FileKind::File => (Mode::PLAIN, ItemKind::Unread),
+        match kind {
+            FileKind::File => listing.push(path, Mode::PLAIN, ItemKind::Unread),
             FileKind::Symlink => match directory.read_link(name) {
-                Ok(target) => (Mode::LINK, ItemKind::Symlink { target: target.into() }),
-                Err(error) if is_gone(&error) => return Ok(()),
+                Ok(target) => listing.push_symlink(path, &target),
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(failed(error)),
             },
-            _ => {
-                lock(&self.warnings).push(Warning::Special { path: path.to_vec() });
-                return Ok(());
-            }
-        };
-        listing.push(name, mode, kind);
+            _ => lock(&self.warnings).push(Warning::Special { path: path.to_vec() }),
+        }
         Ok(())
     }
 
@@ -338,7 +347,7 @@ impl<'a> Shared<'a> {
             Mode::EXECUTABLE
         };
         let id = visited.then(|| self.next_id.fetch_add(1, Ordering::Relaxed) as u32);
-        listing.push(name, mode, ItemKind::Directory { listing: id, taken });
+        listing.push(path, mode, ItemKind::Directory { listing: id, taken });
         if let Some(id) = id {
             let (path, matched) = (path.to_vec(), Some(matched));
             tasks.push(Task { id, path, matched, ignored, everything, filters, node });
@@ -349,19 +358,19 @@ impl<'a> Shared<'a> {
     /// Reads the files of a directory, alone or with all threads.
     fn read_files(
         &self,
-        path: &[u8],
         directory: &Directory,
+        page: Option<&Page>,
         listing: &mut Listing,
     ) -> Result<(), Error> {
-        let Listing { names, items, .. } = listing;
-        let names = &names[..];
+        let Listing { bytes, items } = listing;
+        let bytes = &bytes[..];
         let read = |item: &mut Item| -> Result<(), Error> {
             if !matches!(item.kind, ItemKind::Unread) {
                 return Ok(());
             }
             let start = item.start as usize;
-            let name = names.get(start..start + item.length as usize).unwrap_or_default();
-            (item.mode, item.kind) = match self.read_file(directory, name) {
+            let path = bytes.get(start..start + item.length as usize).unwrap_or_default();
+            (item.mode, item.kind) = match self.read_file(directory, page, file_name(path)) {
                 Ok((metadata, size, digest)) => {
                     let mode = match self.walk.strict_modes {
                         true => Mode::exact(metadata.permissions),
@@ -370,7 +379,7 @@ impl<'a> Shared<'a> {
                     (mode, ItemKind::File { size, digest })
                 }
                 Err(error) if is_gone(&error) => (item.mode, ItemKind::Gone),
-                Err(error) => return Err(unreadable(&super::text::join(path, name), error)),
+                Err(error) => return Err(unreadable(path, error)),
             };
             Ok(())
         };
@@ -398,15 +407,15 @@ impl<'a> Shared<'a> {
     fn read_file(
         &self,
         directory: &Directory,
+        page: Option<&Page>,
         name: &[u8],
     ) -> io::Result<(Metadata, u64, [u8; 32])> {
-        let known = self.walk.cache.filter(|cache| !cache.is_empty());
-        if let Some(cache) = known {
+        if let Some(page) = page.filter(|page| !page.is_blank()) {
             let metadata = directory.metadata(name)?;
             let digest = metadata
                 .identity
                 .filter(|_| metadata.kind == FileKind::File)
-                .and_then(|identity| cache.digest(&identity, metadata.size));
+                .and_then(|identity| page.digest(&identity, metadata.size));
             if let Some(digest) = digest {
                 return Ok((metadata, metadata.size, digest));
             }
@@ -419,12 +428,10 @@ impl<'a> Shared<'a> {
         self.hashed.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         self.work.fetch_add(COST_OF_FILE + size / BYTES_A_MICROSECOND, Ordering::Relaxed);
-        if let (Some(cache), Some(identity)) = (self.walk.cache, metadata.identity)
+        if let (Some(page), Some(identity)) = (page, metadata.identity)
             && size == metadata.size
-            && cache.accepts(&identity)
         {
-            let known = Known::Content { size, digest };
-            lock(&self.fresh).push(Record { identity, known });
+            page.learn_digest(&identity, size, &digest);
         }
         Ok((metadata, size, digest))
     }
