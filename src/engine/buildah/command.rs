@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{self, BufRead as _, BufReader},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
 };
 
 use serde::Deserialize;
@@ -19,6 +19,19 @@ use crate::engine::error::Error;
 const NAME: &str = "buildah";
 /// So many lines may wait to be read.
 const WAITING: usize = 256;
+/// So often is done again what stumbled over somebody else's work in the store.
+pub(super) const TRIES: usize = 6;
+
+/// Whether it stumbled over a layer that somebody else removed meanwhile, so that the same may well
+/// succeed at once.
+///
+/// Equal layers are one layer in the store (their names are digests of what they hold), and nothing
+/// holds one between the moment it is found there and the moment an image is made of it. To look
+/// for cached steps every image of the store is looked at, and to miss one that was just listed is an
+/// error, too. No mistake in a Dockerfile ever reads like that.
+pub(super) fn stumbled(message: &str) -> bool {
+    message.contains("layer not known")
+}
 
 /// The program, and how it works in this place.
 #[derive(Clone, Debug)]
@@ -124,14 +137,19 @@ impl Program {
         action: &str,
         mut command: Command,
     ) -> Result<Vec<u8>, Error> {
-        let output = command.output().await.map_err(not_started)?;
-        if output.status.success() {
-            return Ok(output.stdout);
+        let mut tries = TRIES;
+        loop {
+            let output = command.output().await.map_err(not_started)?;
+            if output.status.success() {
+                return Ok(output.stdout);
+            }
+            let text = String::from_utf8_lossy(&output.stderr);
+            let message = last_error(&text);
+            tries -= 1;
+            if tries == 0 || !stumbled(&message) {
+                return Err(Error::failed(action, self.with_advice(message)));
+            }
         }
-        let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().rfind(|line| line.starts_with("Error")).unwrap_or(text.trim());
-        let message = last.strip_prefix("Error: ").unwrap_or(last);
-        Err(Error::failed(action, self.with_advice(message.to_owned())))
     }
 
     /// What it says, with what to do where that is known.
@@ -146,6 +164,27 @@ impl Program {
         };
         format!("{message}; {advice}")
     }
+}
+
+/// The error that the program ended with.
+fn last_error(text: &str) -> String {
+    let start = text.rfind("\nError").map_or(0, |end| end + 1);
+    let last = text.get(start..).unwrap_or(text).trim();
+    in_one_line(last.strip_prefix("Error: ").unwrap_or(last))
+}
+
+/// Whether an error is the heading of several, which come in lines of their own (hashicorp
+/// `go-multierror`: `listFormatFunc`).
+pub(super) fn is_heading(error: &str) -> bool {
+    let first = error.lines().next().unwrap_or_default();
+    first.ends_with("error occurred:") || first.ends_with("errors occurred:")
+}
+
+/// An error in one line, without its heading.
+pub(super) fn in_one_line(error: &str) -> String {
+    let lines = error.lines().skip(usize::from(is_heading(error)));
+    let lines = lines.map(|line| line.trim().trim_start_matches("* "));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 fn not_started(error: io::Error) -> Error {
@@ -191,10 +230,9 @@ impl Talk {
         self.lines.recv().await
     }
 
-    /// Waits for the program's end, and says whether it succeeded.
-    pub(super) async fn end(mut self) -> Result<bool, Error> {
-        let status = self.child.wait().await.map_err(|e| Error::broken(ACTION, &e))?;
-        Ok(status.success())
+    /// Waits for the program's end.
+    pub(super) async fn end(mut self) -> Result<ExitStatus, Error> {
+        self.child.wait().await.map_err(|error| Error::broken(ACTION, &error))
     }
 }
 
@@ -213,6 +251,14 @@ impl Drop for Talk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_error_is_one_line() {
+        assert_eq!(last_error("a warning\nError: no such image\n"), "no such image");
+        assert_eq!(last_error("killed\n"), "killed");
+        let several = "Error: 2 errors occurred:\n\t* layer not known\n\t* in use\n\n\n";
+        assert_eq!(last_error(several), "layer not known; in use");
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

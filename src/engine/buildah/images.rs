@@ -134,10 +134,12 @@ impl Buildah {
 
     pub(in crate::engine) async fn remove(&self, name: &str) -> Result<(), Error> {
         let action = format!("remove the image {name}");
-        let name = name.strip_prefix("sha256:").unwrap_or(name);
-        match self.program.ask(&action, ["rmi", "--", name]).await {
-            Err(Error::Failed { message, .. }) if is_about_absence(&message) => Ok(()),
-            removed => removed.map(drop),
+        let id = name.strip_prefix("sha256:").unwrap_or(name);
+        let removed = self.program.ask(&action, ["rmi", "--", id]).await.map(drop);
+        // It fails, too, when what the image was built from cannot go with it.
+        match removed {
+            Err(Error::Failed { .. }) if self.describe(name).await?.is_none() => Ok(()),
+            removed => removed,
         }
     }
 

@@ -42,6 +42,8 @@ use crate::registry::Digest;
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
+/// What is told when a build begins anew.
+const ONCE_MORE: &str = "building once more, for another build removed a layer meanwhile";
 
 /// The program, and what it said of this place.
 #[derive(Clone, Debug)]
@@ -126,26 +128,46 @@ impl Buildah {
             context: copy.of(""),
             contexts: request.contexts.keys().map(|name| (name.clone(), copy.of(name))).collect(),
         };
-        let mut command = self.program.command();
-        command.args(arguments(request, &paths, &self.program)?);
-        command.envs(variables(request)).envs([registries.variable()]);
-
-        let mut running = command::Talk::start(command)?;
+        let arguments = arguments(request, &paths, &self.program)?;
         let mut output = classic::Output::default();
-        let mut last = String::new();
-        while let Some(line) = running.line().await {
-            match what_it_says(&line) {
-                Said::Error(message) => last = message,
-                Said::OfItself => progress.event(Event::Note { text: line }),
-                Said::Step => output.text(&line, progress),
+        let mut tries = command::TRIES;
+        let message = loop {
+            let mut command = self.program.command();
+            command.args(&arguments).envs(variables(request)).envs([registries.variable()]);
+            let mut running = command::Talk::start(command)?;
+            let mut last = String::new();
+            while let Some(line) = running.line().await {
+                match what_it_says(&line) {
+                    Said::Error(message) => last = message,
+                    Said::OfItself => progress.event(Event::Note { text: line }),
+                    Said::Step => {
+                        if command::is_heading(&last) {
+                            last = last + "\n" + &line;
+                        }
+                        output.text(&line, progress);
+                    }
+                }
             }
-        }
-        if running.end().await? {
+            let last = command::in_one_line(&last);
+            let status = running.end().await?;
+            if status.success() {
+                output.finish(progress);
+                let id = std::fs::read_to_string(&paths.id);
+                let id = id.map_err(|error| Error::broken(ACTION, &error))?;
+                return Ok(ImageId::parse(ACTION, id.trim())?);
+            }
+            // Killed, by someone or for want of memory.
+            if status.code().is_none() {
+                return Err(Error::failed(ACTION, format!("buildah ended with {status}")).into());
+            }
+            tries -= 1;
+            if tries == 0 || !command::stumbled(&last) {
+                break last;
+            }
             output.finish(progress);
-            let id = std::fs::read_to_string(&paths.id).map_err(|e| Error::broken(ACTION, &e))?;
-            return Ok(ImageId::parse(ACTION, id.trim())?);
-        }
-        let failure = ErrorDetail { code: None, message: self.program.with_advice(last) };
+            progress.event(Event::Note { text: format!("{ONCE_MORE}: {last}") });
+        };
+        let failure = ErrorDetail { code: None, message: self.program.with_advice(message) };
         Err(output.failure(failure, progress))
     }
 }
