@@ -7,6 +7,7 @@
 #   tests/run.sh -p smartbuild main_job only what fits
 #
 # SMARTBUILD_TEST_DOCKER_HOST=unix://...  the engine to use, if it answers
+# SMARTBUILD_TEST_BUILDKIT=DIRECTORY      where buildkitd and buildctl are, to test with them too
 set -eu
 cd "$(dirname "$0")/.."
 . tests/machine.sh

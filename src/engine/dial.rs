@@ -1,14 +1,6 @@
 //! Opens connections to an engine, of every kind that an address can name.
 
-use std::{
-    fs, io,
-    path::Path,
-    pin::Pin,
-    process::Stdio,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -16,13 +8,15 @@ use rustls::{
 };
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
 
-use super::endpoint::{Address, SshAddress, Tls};
+use super::{
+    endpoint::{Address, Tls},
+    piped::{Piped, docker_over_ssh},
+};
 
 /// A connection to an engine.
 pub(super) type Connection = Box<dyn Io>;
@@ -53,19 +47,15 @@ async fn dial_for(address: &Address, protocols: &[&[u8]]) -> io::Result<Connecti
             let stream = timeout(PATIENCE, connect).await??;
             stream.set_nodelay(true)?;
             let Some(tls) = tls else { return Ok(Box::new(stream)) };
-            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+            let name = ServerName::try_from(tls.name.as_ref().unwrap_or(host).clone())
+                .map_err(io::Error::other)?;
             let mut config = tls_config(tls)?;
             config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
             Ok(Box::new(connector.connect(name, stream).await?))
         }
-        Address::Ssh(address) => Ok(Box::new(ssh(address)?)),
-        Address::Program { command, .. } => {
-            let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-            let mut command = Command::new(program);
-            command.args(arguments);
-            Ok(Box::new(piped(command)?))
-        }
+        Address::Ssh(address) => Ok(Box::new(Piped::start(&docker_over_ssh(address))?)),
+        Address::Program { command, .. } => Ok(Box::new(Piped::start(command)?)),
     }
 }
 
@@ -101,8 +91,10 @@ async fn named_pipe(_path: &str) -> io::Result<Connection> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "named pipes are a thing of Windows"))
 }
 
-/// The client's side of TLS, from the files that Docker puts into a certificate directory.
-fn tls_config(Tls { directory }: &Tls) -> io::Result<ClientConfig> {
+/// The client's side of TLS, from the files of a certificate directory: under the names that Docker
+/// gives them, or those of a Kubernetes secret, as `buildctl` takes them too (buildkit
+/// `cmd/buildctl/common/common.go`: `resolveTLSFilesFromDir`).
+fn tls_config(Tls { directory, .. }: &Tls) -> io::Result<ClientConfig> {
     let named = |path: &Path, error: &dyn std::fmt::Display| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
     };
@@ -110,7 +102,11 @@ fn tls_config(Tls { directory }: &Tls) -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let ca = directory.join("ca.pem");
+    let either = |names: [&str; 2]| {
+        let [first, second] = names.map(|name| directory.join(name));
+        if !first.is_file() && second.is_file() { second } else { first }
+    };
+    let ca = either(["ca.pem", "ca.crt"]);
     let builder = if ca.is_file() {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&ca).map_err(|e| named(&ca, &e))? {
@@ -120,7 +116,7 @@ fn tls_config(Tls { directory }: &Tls) -> io::Result<ClientConfig> {
     } else {
         builder.with_platform_verifier().map_err(io::Error::other)?
     };
-    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    let (cert, key) = (either(["cert.pem", "tls.crt"]), either(["key.pem", "tls.key"]));
     if !cert.is_file() {
         return Ok(builder.with_no_client_auth());
     }
@@ -132,74 +128,4 @@ fn tls_config(Tls { directory }: &Tls) -> io::Result<ClientConfig> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, io::Error> {
     let text = fs::read(path)?;
     CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(io::Error::other)
-}
-
-/// Starts `docker system dial-stdio` on the other machine, as the `docker` command does
-/// (docker/cli `cli/connhelper/connhelper.go`).
-fn ssh(SshAddress { user, host, port, socket }: &SshAddress) -> io::Result<Piped> {
-    let mut command = Command::new("ssh");
-    command.args(["-o", "ConnectTimeout=30", "-T"]);
-    if let Some(user) = user {
-        command.args(["-l", user]);
-    }
-    if let Some(port) = port {
-        command.args(["-p", &port.to_string()]);
-    }
-    command.args(["--", host, "docker"]);
-    if let Some(socket) = socket {
-        command.arg(format!("--host=unix://{}", quoted(socket)));
-    }
-    command.args(["system", "dial-stdio"]);
-    piped(command)
-}
-
-/// Starts a program, and takes its input and output for the connection.
-fn piped(mut command: Command) -> io::Result<Piped> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn()?;
-    match (child.stdin.take(), child.stdout.take()) {
-        (Some(input), Some(output)) => Ok(Piped { input, output, _child: child }),
-        _ => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// One word of a shell's command line: `ssh` hands its arguments to the shell over there.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// A program whose input and output are the connection.
-struct Piped {
-    input: ChildStdin,
-    output: ChildStdout,
-    /// Ends with the connection.
-    _child: Child,
-}
-
-impl AsyncRead for Piped {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.output).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Piped {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.input).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.input).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.input).poll_shutdown(cx)
-    }
 }

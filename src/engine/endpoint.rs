@@ -66,6 +66,16 @@ pub struct Tls {
     /// The directory that holds `ca.pem` (whom to trust), `cert.pem` and `key.pem` (who we are).
     /// Each of them may be missing, the last two together.
     pub directory: PathBuf,
+    /// The name that the other side has to prove, if not that of the address.
+    pub name: Option<String>,
+}
+
+impl Tls {
+    /// The certificates of that directory.
+    #[must_use]
+    pub fn of(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), name: None }
+    }
 }
 
 /// The engine's address could not be found out.
@@ -134,7 +144,7 @@ impl Endpoint {
                 Some(_) => set("DOCKER_CERT_PATH")
                     .map(PathBuf::from)
                     .or_else(|| config.map(Path::to_owned))
-                    .map(|directory| Tls { directory }),
+                    .map(Tls::of),
                 None if set("DOCKER_TLS").is_some() => {
                     return Err(EndpointError::Unverified { origin: "DOCKER_TLS".into() });
                 }
@@ -187,7 +197,7 @@ impl Endpoint {
             return Err(EndpointError::Unverified { origin });
         }
         let certificates = config.join("contexts/tls").join(directory).join("docker");
-        let tls = certificates.is_dir().then_some(Tls { directory: certificates });
+        let tls = certificates.is_dir().then(|| Tls::of(certificates));
         let host = if docker.host.is_empty() { DEFAULT } else { &docker.host };
         Self::parse(host, &origin, tls)
     }
@@ -240,7 +250,7 @@ fn parse_address(text: &str, tls: Option<Tls>) -> Option<Address> {
             // The ports that Docker has with IANA, without and with TLS.
             let port = port.unwrap_or(if secure { 2376 } else { 2375 });
             let tls = match tls {
-                None if scheme == "https" => Some(Tls { directory: PathBuf::new() }),
+                None if scheme == "https" => Some(Tls::of(PathBuf::new())),
                 tls => tls,
             };
             Some(Address::Tcp { host, port, tls })
@@ -394,7 +404,7 @@ mod tests {
             panic!("not tcp")
         };
         assert_eq!((host.as_str(), port), ("docker", 2376));
-        assert_eq!(tls, Some(Tls { directory: "/certs/client".into() }));
+        assert_eq!(tls, Some(Tls::of("/certs/client")));
     }
 
     #[test]
@@ -418,7 +428,7 @@ mod tests {
         let endpoint = discover(&[], Some(config.path())).unwrap();
         assert_eq!(
             endpoint.address,
-            Address::Tcp { host: "far".into(), port: 2376, tls: Some(Tls { directory: tls }) }
+            Address::Tcp { host: "far".into(), port: 2376, tls: Some(Tls::of(tls)) }
         );
         assert!(endpoint.to_string().contains("the Docker context `far`"), "{endpoint}");
 

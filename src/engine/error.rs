@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// The disk of the engine is full.
     #[error(
-        "the engine cannot {action}: its disk is full; `docker system df` shows what fills it, `docker system prune` makes room"
+        "the engine cannot {action}: its disk is full; `docker system prune`, `buildctl prune` or `buildah prune` makes room"
     )]
     DiskFull {
         /// What was to be done, to what.
@@ -148,6 +148,20 @@ impl Error {
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::NotRunning { .. } | Self::Forbidden { .. } | Self::Tls { .. })
+    }
+}
+
+/// Why no connection could be opened.
+pub(super) fn no_connection(error: &io::Error) -> String {
+    match error.kind() {
+        // With a text it is a program that is not there.
+        io::ErrorKind::NotFound if error.get_ref().is_none() => {
+            "there is no such socket".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "this user may not use it".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
+        io::ErrorKind::TimedOut => "it does not answer".to_owned(),
+        _ => innermost(error),
     }
 }
 

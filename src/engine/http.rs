@@ -17,7 +17,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     dial::dial,
     endpoint::{Address, Endpoint},
-    error::{Error, innermost},
+    error::{Error, innermost, no_connection},
 };
 
 /// The longest message that an engine may send: a status of BuildKit with a step's log in it.
@@ -98,6 +98,7 @@ impl Http {
     /// Why no connection could be opened, and what to do about it.
     pub(super) fn unreachable(&self, error: &std::io::Error) -> Error {
         use std::io::ErrorKind;
+
         let endpoint = self.endpoint.to_string();
         let address = &self.endpoint.address;
         match (error.kind(), address) {
@@ -108,15 +109,7 @@ impl Http {
             }
             _ => {}
         }
-        let reason = match error.kind() {
-            ErrorKind::NotFound if matches!(address, Address::Ssh(_)) => {
-                "the command `ssh` is not installed".to_owned()
-            }
-            ErrorKind::NotFound => "there is no such socket".to_owned(),
-            ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
-            ErrorKind::TimedOut => "it does not answer".to_owned(),
-            _ => innermost(error),
-        };
+        let reason = no_connection(error);
         Error::NotRunning { what: "Docker Engine", endpoint, reason, advice: advice(address) }
     }
 }

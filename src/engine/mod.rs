@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `endpoint` | where the engine is |
 //! | `find` | which engine to take where several may be there |
-//! | `dial`, `http` | connections and requests |
+//! | `dial`, `piped`, `http` | connections and requests |
 //! | `daemon` | a Docker Engine, or podman's |
 //! | `images` | what its store holds, tag, push, pull |
 //! | `build` | what is built, and why it could not be |
@@ -33,6 +33,7 @@ mod http;
 mod images;
 mod log;
 mod output;
+mod piped;
 mod progress;
 
 pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};

@@ -3,7 +3,7 @@
 //! It is reached where `buildctl` would look for it, and has no store of images: what it builds is
 //! pushed, or written into a file.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{
     InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse,
@@ -16,7 +16,8 @@ use crate::{
         Version,
         dial::dial_http2,
         endpoint::{Address, Endpoint, EndpointError, Tls},
-        error::{Error, innermost},
+        error::{Error, innermost, no_connection},
+        piped::buildctl_over_ssh,
     },
     platform::Platform,
 };
@@ -27,6 +28,8 @@ const INFO: &str = "/moby.buildkit.v1.Control/Info";
 const HOST: &str = "BUILDKIT_HOST";
 /// The variable that names the directory of its certificates, as `buildctl --tlsdir` does.
 const TLS_DIRECTORY: &str = "BUILDKIT_TLS_DIR";
+/// The variable that names whom its certificate is for, as `buildctl --tlsservername` does.
+const TLS_NAME: &str = "BUILDKIT_TLS_SERVERNAME";
 /// Where it listens when nobody says otherwise (buildkit `util/appdefaults`).
 const SOCKET: &str = "buildkit/buildkitd.sock";
 /// Its port.
@@ -71,7 +74,7 @@ impl Buildkitd {
     pub(super) async fn client(&self) -> Result<Client, Error> {
         let connection = dial_http2(&self.endpoint.address)
             .await
-            .map_err(|error| self.unreachable(innermost(&error)))?;
+            .map_err(|error| self.unreachable(no_connection(&error)))?;
         Client::new(TokioIo::new(connection), "localhost")
             .await
             .map_err(|error| self.unreachable(innermost(&error)))
@@ -120,13 +123,17 @@ impl Endpoint {
             let address = Address::Program { shown: host, command };
             return Ok(Self { address, origin: Some(HOST.to_owned()) });
         }
-        let tls = set(TLS_DIRECTORY).map(|directory| Tls { directory: directory.into() });
+        let tls =
+            set(TLS_DIRECTORY).map(|directory| Tls { name: set(TLS_NAME), ..Tls::of(directory) });
         let mut endpoint = Self::parse(&host, HOST, tls)?;
         let bare = host.rsplit(['/', ']']).next().is_some_and(|end| !end.contains(':'));
-        if let Address::Tcp { port, .. } = &mut endpoint.address
-            && bare
-        {
-            *port = PORT;
+        match &mut endpoint.address {
+            Address::Tcp { port, .. } if bare => *port = PORT,
+            Address::Ssh(address) => {
+                let command = buildctl_over_ssh(address);
+                endpoint.address = Address::Program { shown: host, command };
+            }
+            _ => {}
         }
         Ok(endpoint)
     }
@@ -142,21 +149,29 @@ fn through_a_program(host: &str) -> Option<Vec<String>> {
     if name.is_empty() || name.starts_with('-') {
         return None;
     }
-    let mut command = match scheme {
-        "docker-container" => vec!["docker".to_owned(), "exec".to_owned(), "-i".to_owned()],
-        "kube-pod" => vec!["kubectl".to_owned()],
+    // The options of the program that the address may have.
+    let (program, known): (_, &[&str]) = match scheme {
+        "docker-container" => ("docker", &["context"]),
+        "podman-container" => ("podman", &[]),
+        "nerdctl-container" => ("nerdctl", &["namespace"]),
+        "kube-pod" => ("kubectl", &["context", "namespace", "container"]),
         _ => return None,
     };
     let options = form_urlencoded::parse(query.as_bytes());
-    let options =
-        options.filter(|(key, _)| ["context", "namespace", "container"].contains(&&**key));
-    let options = options.map(|(key, value)| format!("--{key}={value}"));
-    if scheme == "kube-pod" {
-        command.extend(["exec".to_owned(), "-i".to_owned()]);
-        command.extend(options);
-        command.extend([name.to_owned(), "--".to_owned()]);
-    } else {
-        command.push(name.to_owned());
+    let options = options.filter(|(key, _)| known.contains(&&**key));
+    let (of_exec, general): (Vec<_>, Vec<_>) = options.partition(|(key, _)| key == "container");
+    let written = |options: Vec<_>| {
+        options
+            .into_iter()
+            .map(|(key, value): (Cow<'_, str>, Cow<'_, str>)| format!("--{key}={value}"))
+    };
+    let mut command = vec![program.to_owned()];
+    command.extend(written(general));
+    command.extend(["exec".to_owned(), "-i".to_owned()]);
+    command.extend(written(of_exec));
+    command.push(name.to_owned());
+    if program == "kubectl" {
+        command.push("--".to_owned());
     }
     command.extend(["buildctl".to_owned(), "dial-stdio".to_owned()]);
     Some(command)
@@ -187,6 +202,13 @@ mod tests {
         assert!(found(&[(HOST, "nonsense://x")]).is_err());
         let secure = found(&[(HOST, "tcp://build:1"), (TLS_DIRECTORY, "/certs")]).unwrap();
         assert!(matches!(secure.address, Address::Tcp { tls: Some(_), .. }));
+        let far = found(&[(HOST, "ssh://me@build")]).unwrap().address;
+        let Address::Program { shown, command } = far else { panic!("{far:?}") };
+        assert_eq!(
+            (shown.as_str(), command.last().unwrap().as_str()),
+            ("ssh://me@build", "dial-stdio")
+        );
+        assert!(command.contains(&"buildctl".to_owned()), "{command:?}");
     }
 
     #[test]
@@ -195,7 +217,16 @@ mod tests {
         assert_eq!(command("docker-container://bk"), "docker exec -i bk buildctl dial-stdio");
         assert_eq!(
             command("kube-pod://pod?namespace=ci&container=bk"),
-            "kubectl exec -i --namespace=ci --container=bk pod -- buildctl dial-stdio"
+            "kubectl --namespace=ci exec -i --container=bk pod -- buildctl dial-stdio"
+        );
+        assert_eq!(
+            command("docker-container://bk?context=far"),
+            "docker --context=far exec -i bk buildctl dial-stdio"
+        );
+        assert_eq!(command("podman-container://bk"), "podman exec -i bk buildctl dial-stdio");
+        assert_eq!(
+            command("nerdctl-container://bk?namespace=ci"),
+            "nerdctl --namespace=ci exec -i bk buildctl dial-stdio"
         );
         assert_eq!(through_a_program("docker-container://-v"), None);
     }

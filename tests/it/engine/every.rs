@@ -57,6 +57,8 @@ for_every_builder! {
     what_is_served_is_what_is_built
     the_served_dockerfile_is_not_copied_and_the_contexts_own_is
     a_file_that_changes_after_it_was_hashed_fails_the_build
+    a_file_that_grows_while_it_is_sent_is_not_built_as_something_else
+    a_name_that_is_not_unicode_is_built_or_refused
     a_step_that_fails_says_which_and_shows_all_it_wrote
     a_dockerfile_that_is_wrong_says_what_is
     arguments_targets_and_settings_reach_the_build
@@ -229,6 +231,71 @@ async fn a_file_that_changes_after_it_was_hashed_fails_the_build(
         assert_eq!(changed.path.to_str(), Some("a"));
         assert!(error.is_of_the_build());
         assert_eq!(engine.inspect(&name).await.unwrap(), None);
+    }
+}
+
+async fn a_file_that_grows_while_it_is_sent_is_not_built_as_something_else(
+    start: impl Fn(&[&Registry]) -> Builder,
+) {
+    use std::io::Write as _;
+    let (work, registry) = (Work::new(), Registry::open());
+    let builder = start(&[&registry]);
+    let engine = builder.engine().await;
+    let base = registry.push_base();
+    for _ in 0..3 {
+        let content = unique("content").repeat(100_000);
+        work.write("log", &content);
+        let dockerfile = format!("FROM {base}\nCOPY log /\nRUN wc -c < /log\n");
+        let mut request = request(&work, &dockerfile);
+        request.no_cache = true;
+        let (ended, growing) = std::sync::mpsc::channel::<()>();
+        let mut file = std::fs::File::options().append(true).open(work.join("log")).unwrap();
+        let writer = std::thread::spawn(move || {
+            while growing.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                file.write_all(b"one more line\n").unwrap();
+                std::thread::yield_now();
+            }
+        });
+        let heard = Heard::default();
+        let built = engine.build(&request, &heard).await;
+        drop(ended);
+        writer.join().unwrap();
+        match built {
+            Ok(id) => {
+                assert_eq!(heard.log("RUN").trim(), content.len().to_string());
+                engine.remove(&id.to_string()).await.unwrap();
+            }
+            Err(BuildError::ContextChanged(changed)) => {
+                assert_eq!(changed.path.to_str(), Some("log"));
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+async fn a_name_that_is_not_unicode_is_built_or_refused(start: impl Fn(&[&Registry]) -> Builder) {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (work, registry) = (Work::new(), Registry::open());
+    let builder = start(&[&registry]);
+    work.write(std::ffi::OsStr::from_bytes(b"caf\xe9"), "x");
+    let dockerfile = format!(
+        "FROM {}\nCOPY . /c\nRUN cd /c && printf %s * | od -An -tx1\n",
+        registry.push_base()
+    );
+    let mut request = request(&work, &dockerfile);
+    request.no_cache = true;
+    let (engine, heard) = (builder.engine().await, Heard::default());
+    match engine.build(&request, &heard).await {
+        Ok(id) => {
+            assert_eq!(heard.log("RUN").trim(), "63 61 66 e9");
+            engine.remove(&id.to_string()).await.unwrap();
+        }
+        // Its protocol carries Unicode only, and it says so.
+        Err(error @ BuildError::Unsupported { .. }) => {
+            assert!(matches!(builder, Builder::Docker { buildkit: true }), "{error}");
+            assert!(error.to_string().contains("caf"), "{error}");
+        }
+        Err(error) => panic!("{error:?}"),
     }
 }
 

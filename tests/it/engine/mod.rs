@@ -1,11 +1,14 @@
 //! The engine room against a real engine: what is served is what is built, what fails says why.
 
+mod apart;
 mod buildah;
 mod buildkit;
 mod classic;
+mod elsewhere;
 mod every;
 mod features;
 mod outputs;
+mod perishing;
 
 use std::sync::{Arc, Mutex};
 
@@ -52,7 +55,12 @@ impl Progress for Heard {
         {
             println!("{event:?}");
         }
-        self.0.lock().unwrap().push(event);
+        let mut events = self.0.lock().unwrap();
+        // buildah stumbles where tests share its store: only what comes then counts.
+        if matches!(&event, Event::Note { text } if text.starts_with("building once more")) {
+            events.clear();
+        }
+        events.push(event);
     }
 }
 

@@ -12,7 +12,7 @@ use smartbuild_test_rig::{self as rig, Program};
 use crate::pipeline::Pipeline;
 
 /// The engine's BuildKit, as a `buildkitd` would offer it: plain gRPC on a socket.
-fn bridge(pipeline: &Pipeline) -> String {
+pub(super) fn bridge(pipeline: &Pipeline) -> String {
     let path = pipeline.work.join("../buildkitd.sock");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
@@ -46,7 +46,7 @@ fn carry(mut from: UnixStream, mut to: UnixStream) {
 
 /// Files into a directory, as a tar into a file and on standard output; nothing is published, and
 /// nothing is left of a build that fails.
-fn files_are_written(pipeline: &Pipeline, with: impl Fn(Program) -> Program) {
+pub(super) fn files_are_written(pipeline: &Pipeline, with: impl Fn(Program) -> Program) {
     let run = |arguments: &[&str]| pipeline.work.run(with(pipeline.job(arguments, "1")));
     run(&["-o", "out"]).success();
     assert_eq!(pipeline.work.read("out/shout"), "HELLO\n");
@@ -104,17 +104,16 @@ fn a_buildkitd_has_no_store() {
     pipeline.work.run(job).exits(3).says(&["no buildkitd answers at unix:///nowhere.sock"]);
 }
 
-/// A whole `buildkitd` is in no distribution: the one that `SMARTBUILD_TEST_BUILDKIT_HOST` names
-/// does the main job, or else the engine where it can push while it builds.
 #[test]
 #[ignore = "needs an engine: run tests/run.sh"]
-fn the_main_job_without_a_store() {
+fn an_engine_does_the_main_job() {
+    main_job(|job| job.engine(rig::Engine::get()));
+}
+
+/// Miss, hit and a build that fails.
+pub(super) fn main_job(with: impl Fn(Program) -> Program) {
     let pipeline = Pipeline::new();
-    let daemon = std::env::var("SMARTBUILD_TEST_BUILDKIT_HOST").ok();
-    let job = |number| match &daemon {
-        Some(host) => pipeline.job(&["--push", "--json"], number).env("BUILDKIT_HOST", host),
-        None => pipeline.job(&["--push", "--json"], number).engine(rig::Engine::get()),
-    };
+    let job = |number| with(pipeline.job(&["--push", "--json"], number));
     let built = pipeline.work.run(job("1")).success().json();
     assert_eq!(built["outcome"], "built");
     assert_eq!(built["digest"].as_str(), pipeline.digest("1").as_deref());
