@@ -112,8 +112,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "$engine_dir/containerd.sock"
 END
-    # The configuration of a system's own dockerd must not reach ours.
-    echo '{}' >"$engine_dir/daemon.json"
+    # The configuration of a system's own dockerd must not reach ours. A push that a registry leaves
+    # hanging keeps one of the five places that an engine has for uploads: the tests have many at once.
+    echo '{ "max-concurrent-uploads": 100 }' >"$engine_dir/daemon.json"
     as_root sh -c "
         setsid containerd --config '$engine_dir/containerd.toml' \
             </dev/null >'$engine_dir/containerd.log' 2>&1 &

@@ -127,10 +127,10 @@ fn settings(config: &Value) -> String {
     let mut settings = config["config"].as_object().cloned().unwrap_or_default();
     // The key says of itself which it is.
     if let Some(labels) = settings.get_mut("Labels").and_then(Value::as_object_mut)
-        && labels.remove(Key::LABEL).is_some()
+        && labels.shift_remove(Key::LABEL).is_some()
         && labels.is_empty()
     {
-        settings.remove("Labels");
+        settings.shift_remove("Labels");
     }
     let settings: BTreeMap<String, Value> =
         settings.into_iter().filter(|(_, value)| !value.is_null()).collect();
