@@ -52,6 +52,7 @@ mod filter;
 mod glob;
 mod ignore;
 mod listing;
+mod narrow;
 mod patterns;
 mod regexp;
 mod select;

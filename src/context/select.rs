@@ -19,7 +19,7 @@ use super::{
 };
 
 /// As many links as BuildKit follows for one source.
-const MOST_LINKS: usize = 255;
+pub(super) const MOST_LINKS: usize = 255;
 
 /// Where to go: a tree of names, with what is taken at each.
 #[derive(Debug, Default)]
@@ -80,24 +80,26 @@ fn filter_of(
     for pattern in exclude {
         add(&mut filter.exclude, pattern)?;
     }
-    let mut base = source;
-    if parents {
-        let pivot = source.windows(3).position(|bytes| bytes == b"/./");
-        let (directory, pattern) = match pivot {
-            Some(at) => (&source[..at], &source[at + 3..]),
-            None => (&b""[..], source),
-        };
-        base = directory;
-        let pattern = below_root(pattern);
-        // A pattern of nothing, as in `COPY --parents . /`, takes everything.
-        if !pattern.is_empty() {
-            let mut include = Patterns::default();
-            add(&mut include, &pattern)?;
-            filter.include = Some(include);
-        }
+    let (base, pattern) = pivot(source, parents);
+    // A pattern of nothing, as in `COPY --parents . /`, takes everything.
+    if !pattern.is_empty() {
+        let mut include = Patterns::default();
+        add(&mut include, &pattern)?;
+        filter.include = Some(include);
     }
     let filters = filter.include.is_some() || !filter.exclude.is_empty();
-    Ok((below_root(base), filters.then_some(filter)))
+    Ok((base, filters.then_some(filter)))
+}
+
+/// The part of a source that is followed, and with `--parents` the pattern that counts below it.
+pub(super) fn pivot(source: &[u8], parents: bool) -> (Vec<u8>, Vec<u8>) {
+    if !parents {
+        return (below_root(source), Vec::new());
+    }
+    match source.windows(3).position(|bytes| bytes == b"/./") {
+        Some(at) => (below_root(&source[..at]), below_root(&source[at + 3..])),
+        None => (Vec::new(), below_root(source)),
+    }
 }
 
 fn add(patterns: &mut Patterns, pattern: &[u8]) -> Result<(), Error> {
@@ -265,7 +267,7 @@ impl Resolver<'_> {
 }
 
 /// The names of a clean path, the first one last.
-fn reversed_names(path: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn reversed_names(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|byte| *byte == b'/')
         .rev()
         .filter(|name| !name.is_empty() && *name != b".")

@@ -334,3 +334,61 @@ fn what_is_served_is_what_was_hashed() {
     assert_eq!(change("gone"), Change::Vanished);
     assert_eq!(change("linked"), Change::Replaced);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_tree_is_narrowed_to_what_a_scan_for_less_would_take() {
+    let root = context(&[
+        "a/b/c.txt",
+        "a/b/d",
+        "a/b/e/f",
+        "a/l -> ../o/p",
+        "a/n -> nowhere",
+        "a/x*y",
+        "o/p/q",
+        "o/r",
+        "o/s -> /a/b",
+        "t -> a",
+        "u/v",
+        "w",
+        "z/",
+        "loop -> loop",
+    ]);
+    let parents =
+        ["a/b/c.txt", "a/*/c.txt", "a/./b/d", "t/./b/e", "o/**/q", "o/s/d", r"a/x\*y", "."];
+    let copies = [
+        "a", "a/b", "a/*", "a/*/q", "*/r", "t/b", "o/s/e", "u/v", "w", "z", "loop", "gone",
+        "t/l/../r",
+    ];
+    let reads: Vec<Read> = copies
+        .into_iter()
+        .map(copy)
+        .chain(parents.into_iter().map(copy_parents))
+        .chain([copy_excluding("a", &["b/e"]), bind("o/s"), bind("u"), Read::All])
+        .collect();
+    for ignore in ["", "a/b\n!a/b/c.txt", "o/r\n**/d"] {
+        for some in &reads {
+            let alone = take(&root, ignore, std::slice::from_ref(some));
+            let wide = take(&root, ignore, &reads);
+            let narrow = wide.narrowed(std::slice::from_ref(some));
+            for entry in alone.entries() {
+                let path = String::from_utf8_lossy(entry.path);
+                assert!(narrow.find(entry.path).is_some(), "{some:?} with {ignore:?} needs {path}");
+            }
+            assert!(narrow.entries().all(|entry| wide.find(entry.path) == Some(entry)));
+            for other in &reads {
+                let both = [some.clone(), other.clone()];
+                let (two, one) = (take(&root, ignore, &both), std::slice::from_ref(some));
+                for entry in alone.entries() {
+                    assert!(two.narrowed(one).find(entry.path).is_some(), "{both:?} {ignore:?}");
+                }
+            }
+        }
+    }
+    let narrowed = |some: &[Read]| paths(&take(&root, "", &reads).narrowed(some));
+    assert_eq!(narrowed(&[]), [""; 0]);
+    assert_eq!(narrowed(&[copy("u")]), ["u/", "u/v"]);
+    assert_eq!(narrowed(&[copy("t/b/e")]), ["a/", "a/b/", "a/b/e/", "a/b/e/f", "t -> a"]);
+    assert_eq!(narrowed(&[copy_parents("o/p/q"), bind("w")]), ["o/", "o/p/", "o/p/q", "w"]);
+    assert_eq!(narrowed(&[copy("o/*/q")])[..3], ["a/", "a/b/", "a/b/c.txt"], "o/s leads there");
+}

@@ -215,6 +215,12 @@ impl Tree {
         self.bytes.get(start..start + length as usize).unwrap_or_default()
     }
 
+    /// The entries whose paths are kept.
+    pub(super) fn filtered(&self, keeps: impl Fn(&[u8]) -> bool) -> Tree {
+        let kept = |record: &&Record| keeps(self.slice(record.start, record.length));
+        Tree::new(self.bytes.clone(), self.records.iter().filter(kept).cloned().collect())
+    }
+
     /// A tree of entries in walk order, whose paths and link targets are somewhere in `bytes`.
     pub(super) fn new(bytes: Vec<u8>, records: Vec<Record>) -> Tree {
         Tree { bytes, records, ..Tree::default() }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Base, Dockerfile, Error, Request, Slice,
+    Base, ContextRead, Dockerfile, Error, Request, Slice, SlicedStage,
     instruction::Kind,
     stages::{Graph, Source},
 };
@@ -79,6 +79,29 @@ impl Dockerfile {
     }
 }
 
+impl Slice {
+    /// What is still read of contexts when images stand for the stages of these names: neither they
+    /// are built, nor what nobody else uses.
+    pub fn reads_without<'a>(
+        &'a self,
+        names: &BTreeSet<&str>,
+    ) -> impl Iterator<Item = &'a ContextRead> {
+        let is_built =
+            |stage: &&SlicedStage| !stage.name.as_deref().is_some_and(|name| names.contains(name));
+        let mut built = BTreeSet::new();
+        // The target comes last, for a stage can only use earlier ones.
+        let mut open: Vec<usize> = self.stages.len().checked_sub(1).into_iter().collect();
+        while let Some(place) = open.pop() {
+            if let Some(stage) = self.stages.get(place).filter(is_built)
+                && built.insert(place)
+            {
+                open.extend(&stage.uses);
+            }
+        }
+        self.reads.iter().filter(move |read| built.contains(&read.stage))
+    }
+}
+
 /// Whether the image of a stage is for the platform that is built for.
 fn is_of_the_target(graph: &Graph<'_>, index: usize, request: &Request) -> bool {
     let node = &graph.nodes[index];
@@ -96,7 +119,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::platform::Platform;
+    use crate::{
+        dockerfile::{BaseImage, ImageKey},
+        platform::Platform,
+    };
 
     fn reusable(text: &str) -> Vec<String> {
         let mut request = Request::new("linux/amd64".parse().unwrap());
@@ -135,6 +161,30 @@ mod tests {
         assert_eq!(of(native, "one AS two", "two"), [""; 0], "of another platform");
         let target = "--platform=$TARGETPLATFORM a AS one";
         assert_eq!(of(target, "one AS two", "two"), ["one", "two"]);
+    }
+
+    #[test]
+    fn what_only_replaced_stages_need_is_not_read() {
+        let text = "FROM a AS first\nCOPY 2 /\nFROM first AS heavy\nCOPY 4 /\nRUN x\n\
+                    FROM a AS shared\nCOPY 7 /\nFROM shared AS other\nCOPY --from=heavy / /\n\
+                    RUN --mount=source=10,target=/m x\nFROM a\nCOPY --from=other / /\n\
+                    RUN --mount=from=shared,target=/m x\nCOPY 14 /\n";
+        let dockerfile = super::super::parse(text.as_bytes()).unwrap();
+        let request = Request::new("linux/amd64".parse().unwrap());
+        let slice = dockerfile.slice(&request, &[(key("a"), BaseImage::default())].into()).unwrap();
+        let without = |names: &[&str]| {
+            let names = names.iter().copied().collect();
+            slice.reads_without(&names).map(|read| read.line).collect::<Vec<_>>()
+        };
+        assert_eq!(without(&[]), [2, 4, 7, 10, 14]);
+        assert_eq!(without(&["heavy"]), [7, 10, 14], "nor what only it starts from");
+        assert_eq!(without(&["other"]), [7, 14], "shared is mounted");
+        assert_eq!(without(&["other", "shared"]), [14]);
+        assert_eq!(without(&["first"]), [4, 7, 10, 14]);
+    }
+
+    fn key(name: &str) -> ImageKey {
+        ImageKey { name: name.to_owned(), platform: "linux/amd64".parse().unwrap() }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct SlicedStage {
     pub base: Base,
     /// Its instructions, `FROM` first, then the `ONBUILD` triggers of the base.
     pub instructions: Vec<SlicedInstruction>,
+    /// The stages that it starts from, copies from or mounts: their places in [`Slice::stages`].
+    pub uses: BTreeSet<usize>,
 }
 
 /// What a stage starts from.
@@ -69,6 +71,8 @@ pub struct SlicedInstruction {
 /// Something that is read of a build context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextRead {
+    /// The stage that reads: its place in [`Slice::stages`].
+    pub stage: usize,
     /// The name of the context; `None` is the main one.
     pub context: Option<String>,
     /// The line of the instruction.

@@ -123,6 +123,8 @@ pub(super) struct Graph<'a> {
 pub(super) struct Reached<'a> {
     pub(super) index: usize,
     pub(super) steps: Vec<Step<'a>>,
+    /// The stages that it uses itself.
+    pub(super) uses: BTreeSet<usize>,
 }
 
 impl<'a> Graph<'a> {
@@ -254,8 +256,8 @@ impl<'a> Graph<'a> {
         &self,
         bases: &BTreeMap<ImageKey, BaseImage>,
     ) -> Result<(Vec<Reached<'a>>, Vec<ImageUse>), Fault> {
-        let mut reached: BTreeMap<usize, Vec<Step<'a>>> = BTreeMap::new();
-        let mut uses = Vec::new();
+        let mut reached: BTreeMap<usize, Reached<'a>> = BTreeMap::new();
+        let mut images = Vec::new();
         let mut open = vec![self.target];
         while let Some(index) = open.pop() {
             if reached.contains_key(&index) {
@@ -264,13 +266,14 @@ impl<'a> Graph<'a> {
             let Stage { line, from, .. } = self.stage(index);
             let node = &self.nodes[index];
             let end = (!node.replaced).then_some(from.base_end);
-            self.follow(&node.source, Role::Base, *line, end, &mut open, &mut uses);
+            let mut uses = BTreeSet::new();
+            self.follow(&node.source, Role::Base, *line, end, &mut uses, &mut images);
             let steps = self.steps(index, bases)?;
             for step in &steps {
                 let Instruction { line, at, .. } = *step.instruction;
                 let mut follow = |source, role, end: usize| {
                     let end = (!step.trigger).then_some(end);
-                    self.follow(&source, role, line, end, &mut open, &mut uses);
+                    self.follow(&source, role, line, end, &mut uses, &mut images);
                 };
                 match &step.instruction.kind {
                     Kind::Copy(transfer) => {
@@ -286,11 +289,11 @@ impl<'a> Graph<'a> {
                     _ => {}
                 }
             }
-            reached.insert(index, steps);
+            open.extend(&uses);
+            reached.insert(index, Reached { index, steps, uses });
         }
-        uses.sort_by_key(|found| (found.line, found.role, found.end));
-        let reached = reached.into_iter().map(|(index, steps)| Reached { index, steps });
-        Ok((reached.collect(), uses))
+        images.sort_by_key(|found| (found.line, found.role, found.end));
+        Ok((reached.into_values().collect(), images))
     }
 
     fn follow(
@@ -299,16 +302,19 @@ impl<'a> Graph<'a> {
         role: Role,
         line: usize,
         end: Option<usize>,
-        open: &mut Vec<usize>,
-        uses: &mut Vec<ImageUse>,
+        uses: &mut BTreeSet<usize>,
+        images: &mut Vec<ImageUse>,
     ) {
         let (key, context) = match source {
             Source::Scratch => return,
-            Source::Stage(index) => return open.push(*index),
+            Source::Stage(index) => {
+                uses.insert(*index);
+                return;
+            }
             Source::Image(key) => (key.clone(), None),
             Source::Context(name, key) => (key.clone(), Some(name.clone())),
         };
-        uses.push(ImageUse { key, role, line, end, context });
+        images.push(ImageUse { key, role, line, end, context });
     }
 
     /// The instructions of a stage behind its `FROM`, the triggers of its base first.

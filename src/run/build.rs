@@ -386,7 +386,7 @@ impl<'a> Run<'a> {
             reused.push((name, image));
         }
         let mut build = serve::build_request(self.request, &self.prepared, self.world);
-        stages::reuse(&mut build, &reused).map_err(Error::Dockerfile)?;
+        stages::reuse(&mut build, &self.prepared, &reused).map_err(Error::Dockerfile)?;
         Ok((build, stages))
     }
 
@@ -461,7 +461,7 @@ impl<'a> Run<'a> {
                 return Err(Error::Moved(format!("the image {name}")));
             }
         }
-        let (fetched, mut reasons) = (&self.prepared.remotes, Vec::new());
+        let (fetched, mut reasons) = (&self.prepared.slice.remotes, Vec::new());
         let now = remotes::identify(fetched, self.request, self.world, &mut reasons).await;
         if now != self.prepared.inputs.remotes {
             return Err(Error::Moved("something that it fetches with ADD".into()));

@@ -10,7 +10,7 @@ use std::{
 use super::{Error, World, images, remotes};
 use crate::{
     context::{self, Ignore, Read, Tree},
-    dockerfile::{self, Dockerfile, Effect, ErrorKind, ReadKind, Slice},
+    dockerfile::{self, ContextRead, Dockerfile, Effect, ErrorKind, ReadKind, Slice},
     inputs::{self, Inputs, Instruction, Key, Stage},
     platform::Platform,
     registry::Digest,
@@ -33,16 +33,14 @@ pub struct Prepared {
     pub dockerfile: Vec<u8>,
     /// The directories of the contexts; the main one under the empty name.
     pub roots: BTreeMap<String, PathBuf>,
-    /// What the engine must be able to do.
-    pub features: BTreeSet<dockerfile::Feature>,
+    /// What the target depends on, as far as the Dockerfile says.
+    pub slice: Slice,
     /// The hosts of the registries that the bases are in.
     pub registries: BTreeSet<String>,
     /// Images that a trigger of a base names: they cannot be pinned, for they are not in the text.
     pub unpinned: Vec<(String, Digest)>,
     /// The images that only the engine has, with the identifiers that are in the key.
     pub local_images: Vec<inputs::Image>,
-    /// What the build fetches from elsewhere.
-    pub remotes: Vec<dockerfile::Remote>,
     /// The stages for which images of their own could stand.
     pub reusable: Vec<String>,
 }
@@ -123,7 +121,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     let inputs = Inputs {
         platforms: vec![request.target_platform()],
         stages: stages(&slice),
-        arguments: slice.arguments,
+        arguments: slice.arguments.clone(),
         context: trees.remove("").unwrap_or_default(),
         contexts: trees,
         remotes,
@@ -151,11 +149,10 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         warnings,
         dockerfile,
         roots,
-        features: slice.features,
+        slice,
         unpinned,
         registries,
         local_images,
-        remotes: slice.remotes,
         reusable,
     })
 }
@@ -224,8 +221,9 @@ fn unknown(text: &[u8]) -> Slice {
         name: None,
         base: dockerfile::Base::Scratch,
         instructions: vec![instruction],
+        uses: BTreeSet::new(),
     };
-    let all = dockerfile::ContextRead { context: None, line: 1, kind: ReadKind::All };
+    let all = ContextRead { stage: 0, context: None, line: 1, kind: ReadKind::All };
     Slice { stages: vec![stage], reads: vec![all], ..Slice::default() }
 }
 
@@ -258,11 +256,8 @@ async fn scan(
     slice: &Slice,
     world: &World,
 ) -> Result<(BTreeMap<String, Arc<Tree>>, BTreeMap<String, PathBuf>), Error> {
-    let mut reads: BTreeMap<String, Vec<Read>> = BTreeMap::from([(String::new(), Vec::new())]);
-    for read in &slice.reads {
-        let name = read.context.clone().unwrap_or_default();
-        reads.entry(name).or_default().extend(context_reads(&read.kind));
-    }
+    let mut reads = by_context(&slice.reads);
+    reads.entry(String::new()).or_default();
     let dockerfile = match &request.dockerfile {
         DockerfileSource::File(path) => path.clone(),
         DockerfileSource::Stdin => request.context.join("Dockerfile"),
@@ -303,6 +298,18 @@ fn ignore(context: &Path, dockerfile: &Path) -> Result<Ignore, Error> {
         None => Ok(Ignore::none()),
         Some((path, text)) => Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),
     }
+}
+
+/// What is read of each context, the main one under the empty name.
+pub(super) fn by_context<'a>(
+    reads: impl IntoIterator<Item = &'a ContextRead>,
+) -> BTreeMap<String, Vec<Read>> {
+    let mut all: BTreeMap<String, Vec<Read>> = BTreeMap::new();
+    for read in reads {
+        let name = read.context.clone().unwrap_or_default();
+        all.entry(name).or_default().extend(context_reads(&read.kind));
+    }
+    all
 }
 
 /// What a stage reads, in the words of the context.

@@ -37,7 +37,7 @@ pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &Worl
     build.secrets = request.secrets.iter().map(secret).collect();
     build.ssh = request.ssh.iter().map(|agent| (agent.id.clone(), agent.socket.clone())).collect();
     build.registries = prepared.registries.clone();
-    build.needs_buildkit = prepared.features.clone();
+    build.needs_buildkit = prepared.slice.features.clone();
     build.cache_to = request.cache_to.clone();
     build.no_cache_filter = request.no_cache_filter.clone();
     build.ulimits = request.ulimits.iter().map(ulimit).collect();

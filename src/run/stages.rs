@@ -2,10 +2,13 @@
 //! target, and its image is pushed under it. A build whose own image is missing then starts from
 //! those that are there, on any engine, without an export of the engine's cache.
 
+use std::{iter, sync::Arc};
+
 use futures_util::future::try_join_all;
 
 use super::{
     Error, Prepared, World, prepare,
+    prepare::by_context,
     publish::{self, Sought},
 };
 use crate::{
@@ -80,12 +83,13 @@ pub(super) fn images(stages: &[Stage]) -> Vec<(String, Reference)> {
     stages.iter().filter_map(image).collect()
 }
 
-/// Has a build start from images instead of stages.
+/// Has a build start from images instead of stages, and serves no files that only those need.
 ///
 /// # Errors
 /// When the Dockerfile that is served cannot be read, which is a mistake of ours.
 pub(super) fn reuse(
     build: &mut BuildRequest,
+    prepared: &Prepared,
     images: &[(String, Reference)],
 ) -> Result<(), dockerfile::Error> {
     if images.is_empty() {
@@ -95,5 +99,13 @@ pub(super) fn reuse(
         images.iter().map(|(name, image)| (name.clone(), image.to_string())).collect();
     build.dockerfile = dockerfile::parse(&build.dockerfile)?.with_images(&pinned);
     build.registries.extend(images.iter().map(|(_, image)| image.host().to_owned()));
+    let names = images.iter().map(|(name, _)| name.as_str()).collect();
+    let reads = by_context(prepared.slice.reads_without(&names));
+    let main = iter::once((String::new(), &mut build.context));
+    let named = build.contexts.iter_mut().map(|(name, files)| (name.clone(), files));
+    for (name, files) in main.chain(named) {
+        let reads = reads.get(&name).map(Vec::as_slice).unwrap_or_default();
+        files.tree = Arc::new(files.tree.narrowed(reads));
+    }
     Ok(())
 }

@@ -92,7 +92,8 @@ impl Evaluation<'_> {
     }
 
     fn read(&mut self, context: Option<String>, line: usize, kind: ReadKind) {
-        self.slice.reads.push(ContextRead { context, line, kind });
+        let stage = self.slice.stages.len();
+        self.slice.reads.push(ContextRead { stage, context, line, kind });
     }
 
     fn frontend(&mut self, file: &Dockerfile) {
@@ -176,7 +177,9 @@ impl Evaluation<'_> {
         let State { variables, instructions, .. } = state;
         self.ends.push(variables);
         let name = stage.from.name.clone();
-        self.slice.stages.push(SlicedStage { index: reached.index, name, base, instructions });
+        let uses = reached.uses.iter().map(|index| self.places[index]).collect();
+        let index = reached.index;
+        self.slice.stages.push(SlicedStage { index, name, base, instructions, uses });
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 //! `SMARTBUILD_TEST_PAIRS` says how many pairs are built, `SMARTBUILD_TEST_SEED` where the seeds begin
 //! (a random place otherwise): with one of a report, and 1 pair, its case is built again.
 //! `SMARTBUILD_TEST_CHANGE` leaves only the changes with this in their names.
-//! `SMARTBUILD_TEST_BUILDKIT` is the address of a `buildkitd` to ask, by `buildctl`, instead of the
+//! `SMARTBUILD_TEST_BUILDKIT_HOST` is the address of a `buildkitd` to ask, by `buildctl`, instead of the
 //! engine: it may know a newer language. The same is done with the images that `smartbuild` itself
 //! builds; [`clients`] holds these against those of the engine's own client, and [`wire`] what is sent
 //! for them against what is in the key.

@@ -35,7 +35,7 @@ pub(super) struct Features {
 pub(super) enum Oracle {
     /// The engine, by the `docker` program.
     Docker { program: PathBuf, host: String },
-    /// A `buildkitd`, by the `buildctl` program: `SMARTBUILD_TEST_BUILDKIT` is its address.
+    /// A `buildkitd`, by the `buildctl` program: `SMARTBUILD_TEST_BUILDKIT_HOST` is its address.
     BuildKit { address: String },
     /// The engine, by our own session: `SMARTBUILD_TEST_ORACLE=smartbuild`.
     Ours { docker: PathBuf, host: String },
@@ -44,7 +44,7 @@ pub(super) enum Oracle {
 impl Oracle {
     /// A client that can do it.
     pub(super) fn find() -> Self {
-        if let Ok(address) = std::env::var("SMARTBUILD_TEST_BUILDKIT") {
+        if let Ok(address) = std::env::var("SMARTBUILD_TEST_BUILDKIT_HOST") {
             return Self::BuildKit { address };
         }
         if std::env::var("SMARTBUILD_TEST_ORACLE").is_ok_and(|name| name == "smartbuild") {
