@@ -155,7 +155,11 @@ fn exit_code(error: &run::Error) -> Exit {
         | E::Ignore { .. }
         | E::Context(_)
         | E::ImageName { .. }
-        | E::Build(BuildError::Dockerfile { .. } | BuildError::Secret { .. })
+        | E::Build(
+            BuildError::Dockerfile { .. }
+            | BuildError::Secret { .. }
+            | BuildError::Unreadable { .. },
+        )
         | E::Explain(_)
         | E::Write { .. } => Exit::Usage,
         E::Interrupted => Exit::Interrupted,

@@ -85,6 +85,7 @@ impl std::fmt::Display for Change {
 #[derive(Debug)]
 pub struct Verified {
     file: File,
+    root: PathBuf,
     path: PathBuf,
     hasher: Sha256,
     left: u64,
@@ -120,7 +121,7 @@ pub fn open_verified(root: &Path, entry: &Entry<'_>) -> io::Result<Verified> {
     if metadata.size != size && metadata.size != 0 {
         return Err(changed(path, Change::Resized));
     }
-    Ok(Verified { file, path, hasher: Sha256::new(), left: size, digest })
+    Ok(Verified { file, root: root.to_owned(), path, hasher: Sha256::new(), left: size, digest })
 }
 
 impl Read for Verified {
@@ -140,7 +141,26 @@ impl Read for Verified {
         if read == 0 && self.hasher.clone().finalize()[..] != self.digest {
             return Err(changed(self.path.clone(), Change::Rewritten));
         }
+        if read == 0 && self.is_gone() {
+            return Err(changed(self.path.clone(), Change::Vanished));
+        }
         Ok(read)
+    }
+}
+
+impl Verified {
+    /// Whether no name leads to the file any more, and there is no other in its place.
+    fn is_gone(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            // Not every file system counts names: that none is left is looked at once more.
+            if self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
+                return false;
+            }
+        }
+        let found = self.root.join(&self.path).symlink_metadata();
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 }
 

@@ -7,6 +7,7 @@ mod classic;
 mod elsewhere;
 mod every;
 mod features;
+mod moving;
 mod outputs;
 mod perishing;
 
