@@ -158,6 +158,7 @@ fn exit_code(error: &run::Error) -> Exit {
         | E::Build(
             BuildError::Dockerfile { .. }
             | BuildError::Secret { .. }
+            | BuildError::Agent { .. }
             | BuildError::Unreadable { .. },
         )
         | E::Explain(_)

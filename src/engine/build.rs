@@ -10,7 +10,7 @@ use std::{
 
 use docker_credential_aliyun::secret::Secret;
 
-use super::{buildkit, context::Context, error::Error};
+use super::{SshAgent, buildkit, context::Context, error::Error};
 use crate::{
     context::{Change, Changed},
     credentials::Logins,
@@ -59,8 +59,8 @@ pub struct BuildRequest {
     pub ulimits: Vec<Ulimit>,
     /// What `RUN --mount=type=secret` may read, by its id.
     pub secrets: BTreeMap<String, SecretSource>,
-    /// The agents that `RUN --mount=type=ssh` may use: the socket, by its id.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// The agents that `RUN --mount=type=ssh` may use, by their ids.
+    pub ssh: BTreeMap<String, SshAgent>,
     /// The hosts of the registries that the bases are in. An engine without BuildKit has to be
     /// told the logins beforehand.
     pub registries: BTreeSet<String>,
@@ -255,6 +255,14 @@ pub enum BuildError {
         /// Its id.
         id: String,
         /// Why.
+        reason: String,
+    },
+    /// An SSH agent cannot be used.
+    #[error("there is no SSH agent `{id}`: {reason}")]
+    Agent {
+        /// Its id.
+        id: String,
+        /// Why, and what to do.
         reason: String,
     },
     /// What was built cannot be written where it should go.

@@ -16,6 +16,7 @@
 //! | `classic` | the builder before BuildKit, and podman's |
 //! | `output` | what a build is written into instead of a store |
 //! | `buildah` | the program that builds where there is no engine |
+//! | `ssh` | agents that steps may use |
 //! | `progress` | what there is to tell meanwhile |
 
 mod build;
@@ -35,6 +36,7 @@ mod log;
 mod output;
 mod piped;
 mod progress;
+mod ssh;
 
 pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};
 pub use context::Context;
@@ -46,6 +48,7 @@ pub use images::{ImageId, LocalImage};
 pub use log::Log;
 pub use output::{Output, OutputKind};
 pub use progress::{Amount, Event, Progress, Silent, StepId, Stream};
+pub use ssh::SshAgent;
 
 use self::{
     buildah::Buildah,

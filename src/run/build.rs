@@ -385,7 +385,7 @@ impl<'a> Run<'a> {
             self.world.reporter.say(&format!("stage {name}: {} is there", image.familiar()));
             reused.push((name, image));
         }
-        let mut build = serve::build_request(self.request, &self.prepared, self.world);
+        let mut build = serve::build_request(self.request, &self.prepared, self.world).await?;
         stages::reuse(&mut build, &self.prepared, &reused).map_err(Error::Dockerfile)?;
         Ok((build, stages))
     }

@@ -2,13 +2,20 @@
 
 use super::{Prepared, World};
 use crate::{
-    engine::{self, BuildRequest, Context},
+    engine::{self, BuildError, BuildRequest, Context, SshAgent},
     inputs::Key,
-    settings::{OutputKind, OutputSpec, Request, SecretSource, SecretSpec, Ulimit},
+    settings::{OutputKind, OutputSpec, Request, SecretSource, SecretSpec, SshSpec, Ulimit},
 };
 
 /// The build of a request whose inputs are known.
-pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &World) -> BuildRequest {
+///
+/// # Errors
+/// When an SSH agent that it is given does not answer.
+pub(super) async fn build_request(
+    request: &Request,
+    prepared: &Prepared,
+    world: &World,
+) -> Result<BuildRequest, BuildError> {
     let context = Context { root: request.context.clone(), tree: prepared.inputs.context.clone() };
     let mut build = BuildRequest::new(prepared.dockerfile.clone(), context, world.credentials());
     build.contexts = prepared
@@ -35,7 +42,11 @@ pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &Worl
     build.add_hosts = request.add_host.clone();
     build.shm_size = request.shm_size;
     build.secrets = request.secrets.iter().map(secret).collect();
-    build.ssh = request.ssh.iter().map(|agent| (agent.id.clone(), agent.socket.clone())).collect();
+    for SshSpec { id, places } in &request.ssh {
+        let agent = SshAgent::open(places).await;
+        let agent = agent.map_err(|reason| BuildError::Agent { id: id.clone(), reason })?;
+        build.ssh.insert(id.clone(), agent);
+    }
     build.registries = prepared.registries.clone();
     build.needs_buildkit = prepared.slice.features.clone();
     build.cache_to = request.cache_to.clone();
@@ -43,7 +54,7 @@ pub(super) fn build_request(request: &Request, prepared: &Prepared, world: &Worl
     build.ulimits = request.ulimits.iter().map(ulimit).collect();
     build.source_date_epoch =
         request.build_args.get("SOURCE_DATE_EPOCH").and_then(|epoch| epoch.parse().ok());
-    build
+    Ok(build)
 }
 
 /// Where a build is written to.

@@ -32,8 +32,8 @@ pub enum SecretSource {
 pub struct SshSpec {
     /// What the Dockerfile calls it; `default` when it does not say.
     pub id: String,
-    /// The agent's socket.
-    pub socket: PathBuf,
+    /// The agent's socket, or files with private keys; nothing where an agent should run and does not.
+    pub places: Vec<PathBuf>,
 }
 
 /// A limit of the processes of `RUN` (`--ulimit`).
@@ -175,20 +175,19 @@ pub(super) fn signing_key(
     key.map(|key| Some(Arc::new(key))).map_err(|error| Error::option(option, place, error))
 }
 
-/// Reads `default` or `ID=SOCKET`.
+/// Reads `default`, `ID=SOCKET` or `ID=KEY[,KEY]`.
 pub(super) fn ssh(texts: &[String], environment: &Environment) -> Result<Vec<SshSpec>, Error> {
     let spec = |text: &String| {
-        let (id, socket) = match text.split_once('=') {
-            Some((id, socket)) => (id, Some(PathBuf::from(socket))),
-            None => (text.as_str(), environment.path("SSH_AUTH_SOCK")),
+        let (id, places): (_, Vec<PathBuf>) = match text.split_once('=') {
+            Some((id, places)) => (id, places.split(',').map(PathBuf::from).collect()),
+            // Whether one runs matters only to who builds.
+            None => (text.as_str(), environment.path("SSH_AUTH_SOCK").into_iter().collect()),
         };
+        if places.iter().any(|place| place.as_os_str().is_empty()) {
+            return Err(Error::option("--ssh", text, "write default, ID=SOCKET or ID=KEY[,KEY]"));
+        }
         let id = if id.is_empty() { "default" } else { id };
-        let socket = socket.ok_or_else(|| {
-            let why =
-                "no ssh agent is running (SSH_AUTH_SOCK is not set): start one, or give ID=SOCKET";
-            Error::option("--ssh", text, why)
-        })?;
-        Ok(SshSpec { id: id.to_owned(), socket })
+        Ok(SshSpec { id: id.to_owned(), places })
     };
     texts.iter().map(spec).collect()
 }

@@ -85,7 +85,7 @@ fn a_broken_value_is_named_with_its_option() {
         (&["--refresh", "sometimes"], "--refresh sometimes: write daily"),
         (&["--secret", "src=x"], "no id=ID"),
         (&["--secret", "id=a,src=x,env=y"], "one of src, env and cmd"),
-        (&["--ssh", "default"], "SSH_AUTH_SOCK"),
+        (&["--ssh", "key="], "ID=SOCKET or ID=KEY[,KEY]"),
         (&["--shm-size", "big"], "--shm-size big"),
         (&["--ulimit", "nofile=20:10"], "--ulimit nofile=20:10"),
         (&["--build-context", "x"], "NAME=DIRECTORY"),

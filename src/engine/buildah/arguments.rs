@@ -72,7 +72,8 @@ pub(super) fn check(request: &BuildRequest, program: &Program) -> Result<(), Bui
             return refuse("with another size of /dev/shm".to_owned(), isolation);
         }
     }
-    let comma = request.ssh.iter().find(|(_, socket)| socket.to_string_lossy().contains(','));
+    let comma =
+        request.ssh.iter().find(|(_, agent)| agent.socket().to_string_lossy().contains(','));
     match comma {
         Some((id, _)) => refuse(format!("with the SSH agent `{id}`"), "takes no path with a comma"),
         None => Ok(()),
@@ -148,8 +149,8 @@ pub(super) fn arguments(
             .map_err(|reason| BuildError::Secret { id: id.clone(), reason })?;
         add(&["--secret", &format!("id={id},src={}", file.display())]);
     }
-    for (id, socket) in &request.ssh {
-        add(&["--ssh", &format!("{id}={}", socket.display())]);
+    for (id, agent) in &request.ssh {
+        add(&["--ssh", &format!("{id}={}", agent.socket().display())]);
     }
     for (name, path) in &paths.contexts {
         add(&["--build-context", &format!("{name}={}", path.display())]);

@@ -1,6 +1,6 @@
 //! SSH agents, forwarded to the steps of a build that mount them.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use bollard_buildkit_proto::moby::sshforward::v1::{
     BytesMessage, CheckAgentRequest, CheckAgentResponse,
@@ -9,11 +9,12 @@ use bytes::BytesMut;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
 };
 
 use super::grpc::{self, Code, Messages, Outgoing, Status};
+use crate::engine::SshAgent;
 
 /// The agent's id when nobody gives it another (buildkit `session/sshforward/ssh.go`).
 const DEFAULT: &str = "default";
@@ -22,7 +23,7 @@ const ID: &str = "buildkit.ssh.id";
 /// So much is passed on at once: buildkit's own size.
 const CHUNK: usize = 32 << 10;
 
-fn socket<'a>(agents: &'a BTreeMap<String, PathBuf>, id: &str) -> Result<&'a PathBuf, Status> {
+fn named<'a>(agents: &'a BTreeMap<String, SshAgent>, id: &str) -> Result<&'a SshAgent, Status> {
     let id = if id.is_empty() { DEFAULT } else { id };
     agents
         .get(id)
@@ -31,30 +32,31 @@ fn socket<'a>(agents: &'a BTreeMap<String, PathBuf>, id: &str) -> Result<&'a Pat
 
 /// Says whether there is an agent of that name.
 pub(super) async fn check(
-    agents: &BTreeMap<String, PathBuf>,
+    agents: &BTreeMap<String, SshAgent>,
     asked: CheckAgentRequest,
 ) -> Result<CheckAgentResponse, Status> {
-    socket(agents, &asked.id).map(|_| CheckAgentResponse {})
+    named(agents, &asked.id).map(|_| CheckAgentResponse {})
 }
 
 /// Connects a step with an agent.
 pub(super) async fn forward(
-    agents: &BTreeMap<String, PathBuf>,
+    agents: &BTreeMap<String, SshAgent>,
     request: Request<Incoming>,
 ) -> Response<Outgoing> {
     let id = request.headers().get(ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let path = match socket(agents, id) {
-        Ok(path) => path,
+    let agent = match named(agents, id) {
+        Ok(agent) => agent,
         Err(status) => return grpc::refuse(status),
     };
-    let agent = match connect(path).await {
-        Ok(agent) => agent,
+    let connection = match agent.connect().await {
+        Ok(connection) => connection,
         Err(error) => {
-            let message = format!("cannot reach the SSH agent at {}: {error}", path.display());
+            let message =
+                format!("cannot reach the SSH agent at {}: {error}", agent.socket().display());
             return grpc::refuse(Status::new(Code::Unavailable, message));
         }
     };
-    let (mut from_agent, mut to_agent) = tokio::io::split(agent);
+    let (mut from_agent, mut to_agent) = tokio::io::split(connection);
     let (sender, receiver) = mpsc::channel(1);
     let mut questions = Messages::new(request.into_body());
     tokio::spawn(async move {
@@ -77,18 +79,4 @@ pub(super) async fn forward(
         }
     });
     grpc::response(receiver)
-}
-
-#[cfg(unix)]
-async fn connect(
-    path: &std::path::Path,
-) -> std::io::Result<impl AsyncRead + AsyncWrite + Send + use<>> {
-    tokio::net::UnixStream::connect(path).await
-}
-
-#[cfg(windows)]
-async fn connect(
-    path: &std::path::Path,
-) -> std::io::Result<impl AsyncRead + AsyncWrite + Send + use<>> {
-    tokio::net::windows::named_pipe::ClientOptions::new().open(path)
 }

@@ -3,7 +3,7 @@
 //! `POST /session` turns the connection into HTTP/2 with the roles swapped (moby
 //! `client/hijack.go`, buildkit `session/session.go`): BuildKit calls, we serve.
 
-use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use bollard_buildkit_proto::{
     health::{
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     credentials::Logins,
     engine::{
+        SshAgent,
         build::{BuildError, Fault, SecretSource},
         error::Error,
         http::{Http, accepted, empty},
@@ -62,7 +63,7 @@ pub(super) struct Services {
     pub(super) directories: Directories,
     pub(super) logins: Arc<dyn Logins>,
     pub(super) secrets: BTreeMap<String, SecretSource>,
-    pub(super) agents: BTreeMap<String, PathBuf>,
+    pub(super) agents: BTreeMap<String, SshAgent>,
     /// Where the build is written to, if it is not for a store.
     pub(super) sink: Option<Sink>,
     pub(super) fault: Fault,

@@ -1,12 +1,7 @@
 //! What only BuildKit can do, or does its own way.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
-
 use smartbuild::engine::{BuildError, SecretSource};
-use smartbuild_test_rig::{self as rig, Program, Registry, Running, Work, unique};
+use smartbuild_test_rig::{self as rig, Registry, Work, unique};
 
 use super::{Heard, Image, build, engine, request};
 
@@ -116,57 +111,6 @@ async fn secrets_are_given_to_the_steps_that_mount_them() {
     request.secrets.insert("file".to_owned(), SecretSource::File("/nowhere".into()));
     let error = engine().await.build(&request, &Heard::default()).await.unwrap_err();
     assert!(error.to_string().contains("cannot read the secret `file`: /nowhere"), "{error}");
-}
-
-#[tokio::test]
-#[ignore = "needs an engine: run tests/run.sh"]
-async fn an_ssh_agent_is_given_to_the_steps_that_mount_it() {
-    let (work, registry) = (Work::new(), Registry::open());
-    let (agent, socket) = agent(&work);
-    let fingerprint = work.run(Program::named("ssh-keygen").args(["-lf", "../key.pub"])).success();
-    let fingerprint = fingerprint.stdout().split_whitespace().nth(1).unwrap().to_owned();
-    // The base has no SSH: the client comes from this machine, with the libraries it needs.
-    copy_program(&work, "ssh-add");
-    let dockerfile =
-        format!("FROM {}\nCOPY . /\nRUN --mount=type=ssh ssh-add -l\n", registry.push_base());
-    let mut request = request(&work, &dockerfile);
-    request.no_cache = true;
-    request.ssh = [("default".to_owned(), socket)].into();
-    let heard = Heard::default();
-    let id = engine().await.build(&request, &heard).await.unwrap();
-    assert!(heard.log("RUN").contains(&fingerprint), "{}", heard.log("RUN"));
-    engine().await.remove(&id.to_string()).await.unwrap();
-    drop(agent);
-}
-
-/// An agent that has a key, and its socket. It ends when it is dropped.
-fn agent(work: &Work) -> (Running, PathBuf) {
-    let socket = work.join("../agent");
-    let path = socket.to_str().unwrap();
-    let agent = work.start(Program::named("ssh-agent").args(["-D", "-a", path]));
-    let make = ["-q", "-t", "ed25519", "-N", "", "-C", "a test", "-f", "../key"];
-    work.run(Program::named("ssh-keygen").args(make)).success();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !socket.exists() {
-        assert!(Instant::now() < deadline, "the agent does not listen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let add = Program::named("ssh-add").args(["-q", "../key"]).env("SSH_AUTH_SOCK", path);
-    work.run(add).success();
-    (agent, socket)
-}
-
-/// Puts a program of this machine and its libraries into the context, where they belong.
-fn copy_program(work: &Work, name: &str) {
-    let program = format!("/usr/bin/{name}");
-    std::fs::create_dir_all(work.join("bin")).unwrap();
-    std::fs::copy(&program, work.join(format!("bin/{name}"))).unwrap();
-    let libraries = work.run(Program::named("ldd").args([&program])).success();
-    for path in libraries.stdout().split_whitespace().filter(|word| word.starts_with('/')) {
-        let place = work.join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-        std::fs::copy(path, place).unwrap();
-    }
 }
 
 /// Whether the rig's engine is that old, and what it says then has been checked.

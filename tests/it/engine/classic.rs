@@ -2,7 +2,7 @@
 
 use smartbuild::{
     dockerfile::Feature,
-    engine::{BuildError, SecretSource},
+    engine::{BuildError, SecretSource, SshAgent},
 };
 use smartbuild_test_rig::Work;
 
@@ -14,6 +14,8 @@ async fn what_needs_buildkit_is_refused_before_anything_is_built() {
     let (work, engine) = (Work::new(), engine().await.without_buildkit());
     work.write(".dockerignore", "nothing\n");
     let secret = SecretSource::File("/etc/hostname".into());
+    let listener = std::os::unix::net::UnixListener::bind(work.join("../agent")).unwrap();
+    let agent = SshAgent::open(&[work.join("../agent")]).await.unwrap();
     for (change, said) in [
         (0, "this engine cannot build with secrets: it has no BuildKit"),
         (1, "this engine cannot build with SSH agents: it has no BuildKit"),
@@ -23,7 +25,7 @@ async fn what_needs_buildkit_is_refused_before_anything_is_built() {
         let mut request = request(&work, "FROM scratch\nLABEL a=b\n");
         match change {
             0 => drop(request.secrets.insert("id".into(), secret.clone())),
-            1 => drop(request.ssh.insert("default".into(), "/sock".into())),
+            1 => drop(request.ssh.insert("default".into(), agent.clone())),
             2 => _ = request.needs_buildkit.insert(Feature::RunMount),
             _ => {}
         }
@@ -33,4 +35,5 @@ async fn what_needs_buildkit_is_refused_before_anything_is_built() {
         assert!(error.to_string().starts_with(said), "{error}");
         assert!(heard.0.lock().unwrap().is_empty());
     }
+    drop(listener);
 }

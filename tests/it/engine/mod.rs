@@ -10,6 +10,7 @@ mod features;
 mod moving;
 mod outputs;
 mod perishing;
+mod ssh;
 
 use std::sync::{Arc, Mutex};
 
