@@ -15,7 +15,7 @@ use super::{
     buildkit::{self, Place},
     classic,
     endpoint::Address,
-    http::{Http, accepted, empty},
+    http::{Http, accepted, advice, empty},
     output::{Output, OutputKind},
 };
 use crate::registry::Digest;
@@ -67,8 +67,11 @@ impl Daemon {
     /// When nobody answers there, or what answers is no engine.
     pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
         let mut http = Http { endpoint: endpoint.clone(), prefix: String::new() };
-        let not_an_engine =
-            |reason: String| Error::NotAnEngine { endpoint: endpoint.to_string(), reason };
+        let not_an_engine = |reason: String| Error::NotAnEngine {
+            endpoint: endpoint.to_string(),
+            reason,
+            advice: "have DOCKER_HOST or the Docker context name one",
+        };
         let ping = http.request(Method::GET, "/_ping").body(empty());
         let ping = ping.map_err(|e| not_an_engine(e.to_string()))?;
         let response =
@@ -80,15 +83,23 @@ impl Daemon {
                         reason,
                         directory: tls.directory.display().to_string(),
                     },
+                    // What leads there says why it does not.
+                    address @ (Address::Ssh(_) | Address::Program { .. }) => {
+                        let (endpoint, advice) = (endpoint.to_string(), advice(address));
+                        Error::NotRunning { what: "Docker Engine", endpoint, reason, advice }
+                    }
                     _ => not_an_engine(reason),
                 },
                 error => error,
             })?;
         let response = accepted("be contacted", response).await.map_err(|error| match error {
-            Error::Refused { message, .. } if message.contains("HTTPS server") => not_an_engine(
-                "it wants TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to its certificates"
-                    .to_owned(),
-            ),
+            Error::Refused { message, .. } if message.contains("HTTPS server") => {
+                Error::NotAnEngine {
+                    endpoint: endpoint.to_string(),
+                    reason: "it wants TLS".to_owned(),
+                    advice: "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to its certificates",
+                }
+            }
             Error::Refused { message, .. } => not_an_engine(message),
             error => error,
         })?;

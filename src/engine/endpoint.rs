@@ -83,7 +83,7 @@ impl Tls {
 pub enum EndpointError {
     /// An address that means nothing.
     #[error(
-        "{origin} is `{address}`, which is no address of an engine: write unix:///path, tcp://host:port or ssh://user@host"
+        "{origin} is `{address}`, which is no address of an engine; write unix:///path, tcp://host:port or ssh://user@host"
     )]
     Address {
         /// Where it stands.
@@ -93,7 +93,7 @@ pub enum EndpointError {
     },
     /// A Docker context that does not exist.
     #[error(
-        "{origin} names the Docker context `{name}`, which does not exist: `docker context ls` lists those that do"
+        "{origin} names the Docker context `{name}`, which does not exist; `docker context ls` lists those that do"
     )]
     NoContext {
         /// What names it.
@@ -103,14 +103,14 @@ pub enum EndpointError {
     },
     /// TLS without verification.
     #[error(
-        "{origin} asks for TLS without verifying the engine, which would give it to anybody in between: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH instead"
+        "{origin} asks for TLS without verifying the engine, which would give it to anybody in between; set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH instead"
     )]
     Unverified {
         /// What asks for it.
         origin: String,
     },
     /// A file of Docker's configuration is unreadable or broken.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}; mend it, or set DOCKER_HOST", path.display())]
     Configuration {
         /// The file.
         path: PathBuf,

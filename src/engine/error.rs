@@ -24,14 +24,14 @@ pub enum Error {
         advice: String,
     },
     /// A program that is to build is not there.
-    #[error("{program} is not installed: install it, or start a Docker Engine")]
+    #[error("{program} is not installed; install it, or start a Docker Engine")]
     NotInstalled {
         /// Its name.
         program: &'static str,
     },
     /// The socket is there and not for us.
     #[error(
-        "this user may not use the Docker Engine at {endpoint}: run as a member of the group that owns the socket (usually `docker`), or set DOCKER_HOST to another engine"
+        "this user may not use the Docker Engine at {endpoint}; run as a member of the group that owns the socket (usually `docker`), or set DOCKER_HOST to another engine"
     )]
     Forbidden {
         /// The engine.
@@ -48,12 +48,14 @@ pub enum Error {
         directory: String,
     },
     /// Something answers, and it is no engine.
-    #[error("what answers at {endpoint} is no Docker Engine: {reason}")]
+    #[error("what answers at {endpoint} is no Docker Engine: {reason}; {advice}")]
     NotAnEngine {
         /// Where.
         endpoint: String,
         /// What it did.
         reason: String,
+        /// What to set.
+        advice: &'static str,
     },
     /// The engine says no.
     #[error("the engine cannot {action}: {message} (status {status})")]

@@ -115,7 +115,7 @@ impl Http {
 }
 
 /// What to do where no engine runs: use the one that does, or start it.
-fn advice(address: &Address) -> String {
+pub(super) fn advice(address: &Address) -> String {
     #[cfg(unix)]
     if let Address::Unix(missing) = address {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
@@ -140,7 +140,8 @@ fn advice(address: &Address) -> String {
         }
         Address::NamedPipe(_) => "start Docker Desktop".to_owned(),
         Address::Tcp { .. } | Address::Program { .. } => {
-            "start it there, or correct DOCKER_HOST; in CI, check that the service is up".to_owned()
+            "start it there, or correct DOCKER_HOST (in CI, check that the service is up)"
+                .to_owned()
         }
         Address::Ssh(SshAddress { host, .. }) => {
             format!("check that `ssh {host} docker version` works")

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{World, build::wanted};
 use crate::{
-    engine::Engine,
+    engine::{self, Engine, Version},
     registry::{Access, Tag},
     settings::Request,
 };
@@ -49,45 +49,89 @@ impl Finding {
 
 /// Looks at everything that a build of `request` would need, and changes nothing.
 pub async fn doctor(request: &Request, world: &World) -> Vec<Finding> {
-    let mut findings = engine(world).await;
+    let mut findings = engines(world).await;
     findings.extend(registries(request, world).await);
     findings
 }
 
-async fn engine(world: &World) -> Vec<Finding> {
-    let found = match world.engine().await {
-        Ok(engine) => match engine.version().await {
-            Ok(version) => Ok((engine, version)),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
-    };
-    let (engine, version) = match found {
-        Ok(found) => found,
-        Err(error) => {
-            // The sentence says what to do, up to its last part.
-            let text = error.to_string();
-            let (text, advice) = text.rsplit_once("; ").unwrap_or((&text, "see docs/engines.md"));
-            return vec![Finding::bad(text, advice), buildah(false).await];
-        }
-    };
-    let place = engine.endpoint().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-    let mut findings = vec![Finding::good(format!(
-        "{} {} for {} answers{place}",
-        version.name, version.version, version.platform
-    ))];
-    let can = engine.abilities(&version);
-    findings.push(Finding::good(format!("it can do {}", can.join(", "))));
-    if engine.capabilities().is_some_and(|engine| !engine.buildkit) {
-        findings.push(Finding::odd(
-            "it builds without BuildKit: no secrets, SSH agents, mounts or here-documents",
-            "use Docker 18.09 or later, or a buildkitd (BUILDKIT_HOST)",
-        ));
+/// The engine of this build and, where that is another one, the engine of a build that is pushed, or
+/// that is not.
+async fn engines(world: &World) -> Vec<Finding> {
+    let (own, other) = (
+        Found::with(world, world.keeps_images()).await,
+        Found::with(world, !world.keeps_images()).await,
+    );
+    let mut findings = own.findings("");
+    if other.place != own.place {
+        let when = if world.keeps_images() { "with --push, " } else { "without --push, " };
+        // It does not stand in the way of this build.
+        let findings_of_other =
+            other.findings(when).into_iter().map(|finding| match finding.grade {
+                Grade::Bad => Finding { grade: Grade::Odd, ..finding },
+                _ => finding,
+            });
+        findings.extend(findings_of_other);
     }
-    if version.name != "buildah" {
-        findings.push(buildah(true).await);
+    if !own.is_buildah() {
+        findings.push(buildah(own.found.is_ok()).await);
     }
     findings
+}
+
+/// What a search for an engine came to.
+struct Found {
+    found: Result<(Engine, Version), engine::Error>,
+    /// What tells it from another.
+    place: String,
+}
+
+impl Found {
+    async fn with(world: &World, keep: bool) -> Self {
+        let find = async {
+            let engine = world.find_engine(keep).await?;
+            let version = engine.version().await?;
+            Ok::<_, engine::Error>((engine, version))
+        };
+        let found = find.await;
+        let place = match &found {
+            Ok((engine, version)) => match engine.endpoint() {
+                Some(endpoint) => format!(" at {endpoint}"),
+                None => format!(" as {}", version.name),
+            },
+            Err(error) => error.to_string(),
+        };
+        Self { found, place }
+    }
+
+    fn is_buildah(&self) -> bool {
+        self.found.as_ref().is_ok_and(|(_, version)| version.name == "buildah")
+    }
+
+    fn findings(&self, when: &str) -> Vec<Finding> {
+        let (engine, version) = match &self.found {
+            Ok(found) => found,
+            Err(error) => {
+                // The sentence says what to do, in its last part.
+                let text = format!("{when}{error}");
+                let (text, advice) =
+                    text.rsplit_once("; ").unwrap_or((&text, "see docs/engines.md"));
+                return vec![Finding::bad(text, advice)];
+            }
+        };
+        let place = engine.endpoint().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        let Version { name, version: number, platform, .. } = version;
+        let mut findings = vec![
+            Finding::good(format!("{when}{name} {number} for {platform} answers{place}")),
+            Finding::good(format!("{when}it can do {}", engine.abilities(version).join(", "))),
+        ];
+        if engine.capabilities().is_some_and(|engine| !engine.buildkit) {
+            findings.push(Finding::odd(
+                "it builds without BuildKit: no secrets, SSH agents, mounts or here-documents",
+                "use Docker 18.09 or later, or a buildkitd (BUILDKIT_HOST)",
+            ));
+        }
+        findings
+    }
 }
 
 /// Whether buildah could step in.

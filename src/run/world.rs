@@ -163,21 +163,29 @@ impl World {
     /// # Errors
     /// When none answers.
     pub(super) async fn engine(&self) -> Result<&Engine, engine::Error> {
-        self.engine
-            .get_or_try_init(async || {
-                let variable =
-                    |name: &str| self.environment.var(name).ok().flatten().map(str::to_owned);
-                let config = self.environment.docker_dir();
-                let search = Search {
-                    choice: self.choice,
-                    variable: &variable,
-                    config: config.as_deref(),
-                    keep: self.keep,
-                    insecure: &self.insecure,
-                };
-                Engine::find(&search).await
-            })
-            .await
+        self.engine.get_or_try_init(async || self.find_engine(self.keep).await).await
+    }
+
+    /// The engine where an image has to be in a store at the end, or where it has not.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub(super) async fn find_engine(&self, keep: bool) -> Result<Engine, engine::Error> {
+        let variable = |name: &str| self.environment.var(name).ok().flatten().map(str::to_owned);
+        let config = self.environment.docker_dir();
+        let search = Search {
+            choice: self.choice,
+            variable: &variable,
+            config: config.as_deref(),
+            keep,
+            insecure: &self.insecure,
+        };
+        Engine::find(&search).await
+    }
+
+    /// Whether images have to be in a store at the end.
+    pub(super) fn keeps_images(&self) -> bool {
+        self.keep
     }
 
     /// Whether the user lets a registry go without encryption. Loopback always may, which engines

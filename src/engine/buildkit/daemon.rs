@@ -85,10 +85,7 @@ impl Buildkitd {
             what: "buildkitd",
             endpoint: self.endpoint.to_string(),
             reason,
-            advice: format!(
-                "start it, or correct {HOST}; for TLS, {TLS_DIRECTORY} names the directory of \
-                 ca.pem, cert.pem and key.pem"
-            ),
+            advice: advice(&self.endpoint.address),
         }
     }
 
@@ -136,6 +133,25 @@ impl Endpoint {
             _ => {}
         }
         Ok(endpoint)
+    }
+}
+
+/// What to do where none answers, in one part of a sentence.
+fn advice(address: &Address) -> String {
+    match address {
+        Address::Tcp { tls: Some(tls), .. } => format!(
+            "start it, or correct {HOST}, or check the certificates in {} ({TLS_DIRECTORY}) and \
+             whom they are for ({TLS_NAME})",
+            tls.directory.display()
+        ),
+        Address::Tcp { tls: None, .. } => format!(
+            "start it, or correct {HOST}, or if it wants TLS, set {TLS_DIRECTORY} to the directory of \
+             ca.pem, cert.pem and key.pem"
+        ),
+        Address::Program { command, .. } => {
+            format!("check that `{} < /dev/null` works, or correct {HOST}", command.join(" "))
+        }
+        _ => format!("start it, as a user whose socket this one may use, or correct {HOST}"),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::pipeline::Pipeline;
 
 /// Puts a program before all others that does this if it is called just so. Gives the `PATH`.
-fn stand_in(work: &Work, name: &str, arguments: &str, action: &str) -> String {
+pub(super) fn stand_in(work: &Work, name: &str, arguments: &str, action: &str) -> String {
     let script = format!(
         "#!/bin/sh\n[ \"$*\" = '{arguments}' ] || {{ echo \"not understood: $*\" >&2; exit 9; }}\n{action}\n"
     );

@@ -4,6 +4,7 @@ mod apart;
 mod buildah;
 mod buildkit;
 mod classic;
+mod doctor;
 mod elsewhere;
 mod every;
 mod features;

@@ -128,21 +128,3 @@ pub(super) fn main_job(with: impl Fn(Program) -> Program) {
     pipeline.work.run(job("3")).exits(1);
     assert_eq!(pipeline.registry.tags(&pipeline.repository), before);
 }
-
-#[test]
-#[ignore = "needs an engine: run tests/run.sh"]
-fn the_doctor_says_what_would_build_and_what_stands_in_the_way() {
-    let pipeline = Pipeline::new();
-    let doctor = |job: Program| pipeline.work.run(job);
-    let well = pipeline.job(&["doctor"], "1").engine(rig::Engine::get());
-    let said = doctor(well).success();
-    assert!(said.stdout().contains("Docker Engine"), "{}", said.stdout());
-    assert!(said.stdout().contains(pipeline.registry.host()), "{}", said.stdout());
-    let nowhere = pipeline.job(&["doctor", "--json"], "1").env("DOCKER_HOST", "unix:///none");
-    let said = doctor(nowhere).exits(3).json();
-    assert_eq!(said[0]["grade"], "bad");
-    assert!(said[0]["advice"].is_string());
-    let locked = pipeline.job(&["doctor"], "1").engine(rig::Engine::get());
-    let said = doctor(locked.env("REGISTRY_PASSWORD", "wrong")).exits(3);
-    assert!(said.stdout().contains("FAILED"), "{}", said.stdout());
-}
