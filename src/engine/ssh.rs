@@ -112,7 +112,7 @@ impl Own {
 async fn add(key: &Path, socket: &Path) -> Result<(), String> {
     let place = key.display();
     let failed = |error: io::Error| format!("the key {place} cannot be used: {error}");
-    let content = Secret::new(tokio::fs::read_to_string(key).await.map_err(failed)?);
+    let content = Secret::new(std::fs::read_to_string(key).map_err(failed)?);
     let mut command = Command::new("ssh-add");
     command.args(["-q", "-"]).env("SSH_AUTH_SOCK", socket).kill_on_drop(true);
     // A build asks no questions.
