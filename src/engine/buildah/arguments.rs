@@ -6,7 +6,7 @@ use super::{ACTION, command::Program};
 use crate::{
     dockerfile::Feature,
     engine::{
-        build::{BuildError, BuildRequest, SecretSource},
+        build::{BuildError, BuildRequest, SecretSource, Ulimit},
         error::Error,
     },
 };
@@ -129,7 +129,9 @@ pub(super) fn arguments(
     for host in &request.add_hosts {
         add(&["--add-host", host]);
     }
-    for limit in &request.ulimits {
+    let asked = |own: &&Ulimit| request.ulimits.iter().any(|limit| limit.name == own.name);
+    let own = program.limits.iter().filter(|own| !asked(own));
+    for limit in request.ulimits.iter().chain(own) {
         add(&["--ulimit", &format!("{}={}:{}", limit.name, limit.soft, limit.hard)]);
     }
     let texts = [
@@ -200,7 +202,8 @@ mod tests {
     use crate::{credentials::Anonymous, engine::Context};
 
     fn program(version: &str) -> Program {
-        Program { version: version.into(), rootless: true, driver: "vfs".into(), chroot: true }
+        let (version, driver) = (version.into(), "vfs".into());
+        Program { version, rootless: true, driver, chroot: true, limits: Vec::new() }
     }
 
     fn request() -> BuildRequest {
@@ -208,14 +211,8 @@ mod tests {
         BuildRequest::new(b"FROM scratch\n".to_vec(), context, Arc::new(Anonymous))
     }
 
-    #[test]
-    fn values_are_not_among_the_arguments() {
-        let mut request = request();
-        for name in ["HTTP_PROXY", "TOKEN", "PATH"] {
-            request.build_args.insert(name.to_owned(), format!("value-of-{name}"));
-        }
-        let hidden: Vec<_> = variables(&request).map(|(name, _)| name.as_str()).collect();
-        assert_eq!(hidden, ["HTTP_PROXY", "TOKEN"]);
+    /// The arguments of a build.
+    fn line(request: &BuildRequest, program: &Program) -> String {
         let paths = Paths {
             dockerfile: "/d".into(),
             ignore: "/i".into(),
@@ -226,10 +223,33 @@ mod tests {
             context: "/c".into(),
             contexts: BTreeMap::new(),
         };
-        let arguments = arguments(&request, &paths, &program("1.28.2")).unwrap();
-        let text = arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let arguments = arguments(request, &paths, program).unwrap();
+        arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn values_are_not_among_the_arguments() {
+        let mut request = request();
+        for name in ["HTTP_PROXY", "TOKEN", "PATH"] {
+            request.build_args.insert(name.to_owned(), format!("value-of-{name}"));
+        }
+        let hidden: Vec<_> = variables(&request).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(hidden, ["HTTP_PROXY", "TOKEN"]);
+        let text = line(&request, &program("1.28.2"));
         assert!(text.contains("--build-arg HTTP_PROXY --build-arg PATH=value-of-PATH"), "{text}");
         assert!(text.ends_with("--file /d -- /c"), "{text}");
+    }
+
+    #[test]
+    fn limits_that_are_low_stay_unless_others_are_asked_for() {
+        let limit = |name: &str, hard| Ulimit { name: name.to_owned(), soft: 1, hard };
+        let mut program = program("1.43.2");
+        program.limits = vec![limit("nofile", 10), limit("nproc", 20)];
+        let mut request = request();
+        request.ulimits = vec![limit("nproc", 30)];
+        let text = line(&request, &program);
+        assert!(text.contains("--ulimit nproc=1:30 --ulimit nofile=1:10"), "{text}");
+        assert!(!text.contains("nproc=1:20"), "{text}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::ACTION;
-use crate::engine::error::Error;
+use crate::engine::{build::Ulimit, error::Error};
 
 const NAME: &str = "buildah";
 /// So many lines may wait to be read.
@@ -45,6 +45,30 @@ pub(super) struct Program {
     /// Whether steps are kept apart by no more than a changed root: it needs no rights, and works
     /// in containers.
     pub(super) chroot: bool,
+    /// Limits of ours that it would try to raise, and must be told to leave.
+    pub(super) limits: Vec<Ulimit>,
+}
+
+/// The limits that newer versions raise to this where nobody says otherwise (containers/common
+/// `pkg/config/default.go`). It takes a right that root has not in a container, and they then
+/// fail.
+#[cfg(unix)]
+fn low_limits() -> Vec<Ulimit> {
+    use rustix::process::{Resource, getrlimit};
+    const RAISED_TO: u64 = 1 << 20;
+    let low = |(name, resource): (&str, Resource)| {
+        let limit = getrlimit(resource);
+        let hard = limit.maximum.filter(|hard| *hard < RAISED_TO)?;
+        let number = |value| i64::try_from(value).ok();
+        let soft = number(limit.current.unwrap_or(hard))?;
+        Some(Ulimit { name: name.to_owned(), soft, hard: number(hard)? })
+    };
+    [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)].into_iter().filter_map(low).collect()
+}
+
+#[cfg(not(unix))]
+fn low_limits() -> Vec<Ulimit> {
+    Vec::new()
 }
 
 #[derive(Deserialize)]
@@ -74,6 +98,7 @@ impl Program {
             rootless: false,
             driver: String::new(),
             chroot: std::env::var_os("BUILDAH_ISOLATION").is_none_or(|set| set == "chroot"),
+            limits: low_limits(),
         };
         let version = program.ask("say its version", ["--version"]).await?;
         // `buildah version 1.28.2 (image-spec 1.1.0, runtime-spec 1.0.2)`
@@ -267,6 +292,7 @@ mod tests {
             rootless: false,
             driver: String::new(),
             chroot: true,
+            limits: Vec::new(),
         };
         assert!(program("1.33.0").is_at_least(33) && program("1.100.0-dev").is_at_least(33));
         assert!(program("2.0.0").is_at_least(33));
