@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::Digest;
 use crate::platform::Platform;
@@ -136,12 +136,17 @@ pub struct ImageManifest {
     pub artifact_type: Option<String>,
     /// The configuration.
     pub config: Descriptor,
-    /// The layers, lowest first.
-    #[serde(default)]
+    /// The layers, lowest first. Go writes `null` where there are none, as containerd's store pushes
+    /// an image of nothing but labels.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub layers: Vec<Descriptor>,
     /// Notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Descriptor>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// Images of several platforms.
@@ -443,6 +448,14 @@ mod tests {
         assert_eq!(manifest.bytes, bytes);
         assert_eq!(manifest.digest, Digest::of(&bytes));
         assert_eq!(manifest.image().unwrap().config.size, 3);
+    }
+
+    #[test]
+    fn an_image_without_layers_may_say_null() {
+        let text =
+            format!(r#"{{"schemaVersion":2,"config":{{"digest":"{D}","size":1}},"layers":null}}"#);
+        let manifest = Manifest::parse(media_type::OCI_MANIFEST, Bytes::from(text)).unwrap();
+        assert_eq!(manifest.image().unwrap().layers, []);
     }
 
     #[test]

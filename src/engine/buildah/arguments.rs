@@ -15,6 +15,11 @@ use crate::{
 /// instructions.
 const FIRST_WITH_HEREDOCS: u32 = 33;
 
+/// The first version 1 of buildah whose labels are no more than an instruction at the end of the
+/// Dockerfile (containers/buildah `imagebuildah/executor.go`). Before, their values were set once
+/// more, as they are.
+const FIRST_WITH_LABEL_STEPS: u32 = 30;
+
 /// Where what it reads and writes is.
 pub(super) struct Paths {
     pub(super) dockerfile: PathBuf,
@@ -52,6 +57,16 @@ pub(super) fn check(request: &BuildRequest, program: &Program) -> Result<(), Bui
         };
         return refuse(feature.name().to_owned(), why);
     }
+    let label = request.labels.iter().find(|(name, value)| {
+        let text = if program.is_at_least(FIRST_WITH_LABEL_STEPS) { value } else { "" };
+        !stays_in_an_instruction(name) || !stays_in_an_instruction(text)
+    });
+    if let Some((name, _)) = label {
+        return refuse(
+            format!("with the label `{}`", name.escape_debug()),
+            "would expand its `$`, and write what cannot be printed otherwise",
+        );
+    }
     if let Some(cache) = request.cache_to.first() {
         return refuse(format!("with its cache exported to `{cache}`"), "has caches of its own");
     }
@@ -78,6 +93,13 @@ pub(super) fn check(request: &BuildRequest, program: &Program) -> Result<(), Bui
         Some((id, _)) => refuse(format!("with the SSH agent `{id}`"), "takes no path with a comma"),
         None => Ok(()),
     }
+}
+
+/// Whether a word is the same after buildah has quoted it as Go does, and has read it as an
+/// instruction: Go's quotes do not keep a `$`, and an instruction does not know Go's `\n`.
+fn stays_in_an_instruction(word: &str) -> bool {
+    let quoted = |c: char| !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1;
+    !word.contains('$') && !word.contains(quoted)
 }
 
 /// Whether the results of steps that it has from before may be used.
@@ -250,6 +272,22 @@ mod tests {
         let text = line(&request, &program);
         assert!(text.contains("--ulimit nproc=1:30 --ulimit nofile=1:10"), "{text}");
         assert!(!text.contains("nproc=1:20"), "{text}");
+    }
+
+    #[test]
+    fn a_label_that_would_not_stay_as_it_is_is_refused() {
+        let refused = |name: &str, value: &str, version| {
+            let mut request = request();
+            request.labels.insert(name.to_owned(), value.to_owned());
+            check(&request, &program(version)).is_err()
+        };
+        for value in ["", "a b", "\"q\" 'r' \\ \\\\", "caf\u{e9} \u{1f680}", "a=b#c`d`"] {
+            assert!(!refused("l", value, "1.28.2") && !refused("l", value, "1.43.2"), "{value:?}");
+        }
+        for value in ["$A", "a$", "${A", "two\nlines", "tab\t", "\u{a0}"] {
+            assert!(!refused("l", value, "1.28.2") && refused("l", value, "1.43.2"), "{value:?}");
+            assert!(refused(value, "1", "1.28.2") && refused(value, "1", "1.43.2"), "{value:?}");
+        }
     }
 
     #[test]

@@ -49,9 +49,12 @@ pub(super) struct Program {
     pub(super) limits: Vec<Ulimit>,
 }
 
-/// The limits that newer versions raise to this where nobody says otherwise (containers/common
-/// `pkg/config/default.go`). It takes a right that root has not in a container, and they then
-/// fail.
+/// The first version 1 of buildah that gives steps limits where nobody says otherwise.
+const FIRST_WITH_LIMITS: u32 = 35;
+
+/// The limits that newer versions raise to this where nobody says otherwise (containers/buildah
+/// `run_linux.go`). It takes a right that root has not in a container, and they then fail. Older
+/// ones lower their own, and would fail on being told to go back to ours.
 #[cfg(unix)]
 fn low_limits() -> Vec<Ulimit> {
     use rustix::process::{Resource, getrlimit};
@@ -98,12 +101,15 @@ impl Program {
             rootless: false,
             driver: String::new(),
             chroot: std::env::var_os("BUILDAH_ISOLATION").is_none_or(|set| set == "chroot"),
-            limits: low_limits(),
+            limits: Vec::new(),
         };
         let version = program.ask("say its version", ["--version"]).await?;
         // `buildah version 1.28.2 (image-spec 1.1.0, runtime-spec 1.0.2)`
         let version = String::from_utf8_lossy(&version);
         program.version = version.split_whitespace().nth(2).unwrap_or_default().to_owned();
+        if program.is_at_least(FIRST_WITH_LIMITS) {
+            program.limits = low_limits();
+        }
         let said = program.ask("work here", ["info"]).await?;
         let Info { host, store } =
             serde_json::from_slice(&said).map_err(|error| Error::Protocol {
@@ -179,6 +185,13 @@ impl Program {
 
     /// What it says, with what to do where that is known.
     pub(super) fn with_advice(&self, message: String) -> String {
+        if let Some(reason) = homeless(&message) {
+            return format!(
+                "buildah {} looks for its settings in the home directory that /etc/passwd has for \
+                 this user, and cannot ({reason}); create it, or build as a user that has one",
+                self.version
+            );
+        }
         let advice = if message.contains("CLONE_NEWUSER") {
             "this place forbids user namespaces, which buildah needs; in a container of Docker's, \
              allow them with --security-opt seccomp=unconfined"
@@ -189,6 +202,17 @@ impl Program {
         };
         format!("{message}; {advice}")
     }
+}
+
+/// Why it has no settings, if it says so and gives up.
+///
+/// The process that newer versions start for each step has the environment of the step, so that
+/// `HOME` does not help: it looks where /etc/passwd says.
+pub(super) fn homeless(line: &str) -> Option<&str> {
+    const WORDS: &str = "failed to setup From and Build flags: failed to get default container \
+                         config: ";
+    let (_, reason) = line.split_once(WORDS)?;
+    Some(reason.split('"').next().unwrap_or(reason).trim())
 }
 
 /// The error that the program ended with.

@@ -136,10 +136,16 @@ impl Buildah {
             command.args(&arguments).envs(variables(request)).envs([registries.variable()]);
             let mut running = command::Talk::start(command)?;
             let mut last = String::new();
+            let mut homeless = None;
             while let Some(line) = running.line().await {
                 match what_it_says(&line) {
                     Said::Error(message) => last = message,
-                    Said::OfItself => progress.event(Event::Note { text: line }),
+                    Said::OfItself => {
+                        if command::homeless(&line).is_some() {
+                            homeless = Some(line.clone());
+                        }
+                        progress.event(Event::Note { text: line });
+                    }
                     Said::Step => {
                         if command::is_heading(&last) {
                             last = last + "\n" + &line;
@@ -155,6 +161,10 @@ impl Buildah {
                 let id = std::fs::read_to_string(&paths.id);
                 let id = id.map_err(|error| Error::broken(ACTION, &error))?;
                 return Ok(ImageId::parse(ACTION, id.trim())?);
+            }
+            // The step ends with it, and has nothing to do with it.
+            if let Some(line) = homeless {
+                return Err(Error::failed(ACTION, self.program.with_advice(line)).into());
             }
             // Killed, by someone or for want of memory.
             if status.code().is_none() {

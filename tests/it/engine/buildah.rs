@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use smartbuild::engine::Engine;
-use smartbuild_test_rig::{self as rig, Program, Work, unique};
+use smartbuild_test_rig::{self as rig, Program, Ran, Work, unique};
 
 use super::{Heard, request};
 use crate::{many::all, pipeline::Pipeline};
@@ -39,16 +39,19 @@ fn job(pipeline: &Pipeline, script: &str, arguments: &[&str], number: &str) -> P
     )
 }
 
+/// Runs it once; `PLACE` in the script is the directory of the test, which the user owns.
+fn run(pipeline: &Pipeline, script: &str, arguments: &[&str], number: &str) -> Ran {
+    let place = pipeline.work.join("..").canonicalize().unwrap();
+    let owned = Command::new("chown").args(["-R", NOBODY]).arg(&place).status().unwrap();
+    assert!(owned.success());
+    let script = script.replace("PLACE", place.to_str().unwrap());
+    pipeline.work.run(job(pipeline, &script, arguments, number))
+}
+
 /// Miss, then hit, then another miss: with `script` between us and the program.
 fn main_job(script: &str) {
     let pipeline = Pipeline::new();
-    let run = |arguments: &[&str], number| {
-        let place = pipeline.work.join("..").canonicalize().unwrap();
-        let owned = Command::new("chown").args(["-R", NOBODY]).arg(&place).status().unwrap();
-        assert!(owned.success());
-        let script = script.replace("PLACE", place.to_str().unwrap());
-        pipeline.work.run(job(&pipeline, &script, arguments, number))
-    };
+    let run = |arguments: &[&str], number| run(&pipeline, script, arguments, number);
     let built = run(&["--push", "--json"], "1").success().json();
     assert_eq!(built["outcome"], "built");
     let first = pipeline.digest("1");
@@ -63,19 +66,42 @@ fn main_job(script: &str) {
     assert_ne!(pipeline.digest("3"), first);
 }
 
-#[test]
-#[ignore = "needs buildah: run tests/run.sh"]
-fn a_user_without_rights_does_the_main_job() {
-    // A view of /etc of its own, in which the user has ranges of ids.
-    let script = format!(
+/// A script that runs the program for a user without rights, in a view of /etc of its own: there the
+/// user has ranges of ids, and this home.
+fn without_rights(home: &str) -> String {
+    format!(
         "if [ -z \"${{INSIDE-}}\" ]; then\n\
-         echo {RANGES} > PLACE/ranges\nINSIDE=yes exec unshare -m sh \"$0\" \"$@\"\nfi\n\
+         echo {RANGES} > PLACE/ranges\n\
+         echo nobody:x:{NOBODY}:{NOBODY}::{home}:/bin/sh > PLACE/passwd\n\
+         grep -v ^nobody: /etc/passwd >> PLACE/passwd\n\
+         mkdir -p PLACE/home\nchown {NOBODY} PLACE/home\n\
+         INSIDE=yes exec unshare -m sh \"$0\" \"$@\"\nfi\n\
+         mount --bind PLACE/passwd /etc/passwd\n\
          for file in /etc/subuid /etc/subgid; do\n\
          [ -e $file ] || touch $file\nmount --bind PLACE/ranges $file\ndone\n\
          unset DOCKER_HOST\nexport HOME=PLACE/home SMARTBUILD_ENGINE=buildah\ncd PLACE/work\n\
          exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"\n"
-    );
-    main_job(&script);
+    )
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn a_user_without_rights_does_the_main_job() {
+    main_job(&without_rights("PLACE/home"));
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn a_user_whose_home_does_not_exist_builds_or_is_told_why_not() {
+    let pipeline = Pipeline::new();
+    let ran = run(&pipeline, &without_rights("/nonexistent"), &["--push", "--json"], "1");
+    if ran.code() == 0 {
+        // Before about 1.43 it looks nowhere but in HOME.
+        assert_eq!(ran.json()["outcome"], "built");
+        return;
+    }
+    ran.exits(3).says(&["the home directory that /etc/passwd has", "/nonexistent", "create it"]);
+    assert_eq!(pipeline.registry.tags(&pipeline.repository), [""; 0]);
 }
 
 #[test]

@@ -356,14 +356,21 @@ async fn arguments_targets_and_settings_reach_the_build(start: impl Fn(&[&Regist
     request.network = Some("host".to_owned());
     let heard = Heard::default();
     let engine = builder.engine().await;
-    let id = engine.build(&request, &heard).await.unwrap();
+    let mut built = engine.build(&request, &heard).await;
+    if let (Builder::Buildah, Err(refused @ BuildError::Unsupported { .. })) = (&builder, &built) {
+        // From 1.30 on it would give the label another value.
+        assert!(refused.to_string().contains("the label `l`"), "{refused}");
+        request.labels.insert("l".to_owned(), "m \"n\" \\o".to_owned());
+        built = engine.build(&request, &heard).await;
+    }
+    let id = built.unwrap();
     let log = heard.log("RUN");
     for text in ["A=a b&\"c", "10.0.0.1", "10.0.0.2"] {
         assert!(log.contains(text), "{text} in:\n{log}");
     }
     for tag in &request.tags {
         let image = engine.inspect(&tag.to_string()).await.unwrap().unwrap();
-        assert_eq!((&image.id, image.labels["l"].as_str()), (&id, "m \"n\" $o"));
+        assert_eq!((&image.id, &image.labels["l"]), (&id, &request.labels["l"]));
         engine.remove(&tag.to_string()).await.unwrap();
     }
 }
