@@ -97,6 +97,18 @@ pub struct BuildOptions {
     )]
     pub cache_stages: Option<Vec<String>>,
 
+    /// Attestations, as docker build takes them: only that there be none can be asked for
+    #[arg(long, value_name = "ATTESTATION", hide = true)]
+    pub attest: Vec<String>,
+
+    /// Short for --attest type=provenance
+    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub provenance: Option<String>,
+
+    /// Short for --attest type=sbom
+    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub sbom: Option<String>,
+
     /// Limit of the processes of RUN steps, such as nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,

@@ -222,6 +222,7 @@ impl Request {
         context: Option<PathBuf>,
         environment: &Environment,
     ) -> Result<Self, Error> {
+        no_attestations(options)?;
         let settings = file::Settings::read(options.config.as_deref(), environment)?;
         let context = directory(context.or_else(|| settings.context.clone()))?;
         let dockerfile = match options.file.as_ref().or(settings.file.as_ref()) {
@@ -451,6 +452,25 @@ fn text<'e>(environment: &'e Environment, name: &'static str) -> Result<Option<&
 }
 
 /// Where the build is written to, if that does not meet with other uses of it.
+/// Attestations say when and where a build ran: of an image that stands for its inputs, whoever built
+/// it, they would tell of one build among many.
+fn no_attestations(options: &BuildOptions) -> Result<(), Error> {
+    let short = [("--provenance", &options.provenance), ("--sbom", &options.sbom)];
+    let short = short.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let long = options.attest.iter().map(|value| ("--attest", value));
+    let off =
+        |value: &str| value == "false" || value.split(',').any(|part| part == "disabled=true");
+    match short.chain(long).find(|(_, value)| !off(value)) {
+        Some((name, value)) => Err(Error::option(
+            name,
+            value,
+            "images are built without attestations, so that equal inputs give one image; attach \
+             them to the digest that is reported, with a tool of their own",
+        )),
+        None => Ok(()),
+    }
+}
+
 fn output(options: &BuildOptions) -> Result<Option<OutputSpec>, Error> {
     let Some(text) = &options.output else { return Ok(None) };
     let output = pairs::output(text)?;

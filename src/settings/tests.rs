@@ -77,6 +77,18 @@ fn pushing_without_a_name_says_how_to_give_one() {
 }
 
 #[test]
+fn attestations_are_not_made_and_that_there_be_none_may_be_asked_for() {
+    let tag = ["-t", "h.example/a"];
+    for off in ["--provenance=false", "--sbom=false", "--attest=type=sbom,disabled=true"] {
+        request(&[&tag[..], &[off]].concat(), &[]).unwrap();
+    }
+    for on in ["--provenance", "--provenance=mode=max", "--sbom=true", "--attest=type=sbom"] {
+        let error = request(&[&tag[..], &[on]].concat(), &[]).unwrap_err().to_string();
+        assert!(error.contains("without attestations"), "{error}");
+    }
+}
+
+#[test]
 fn a_broken_value_is_named_with_its_option() {
     for (line, words) in [
         (&["-t", "h.example/UPPER"][..], "--tag h.example/UPPER"),

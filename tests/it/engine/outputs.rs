@@ -94,6 +94,46 @@ fn an_image_is_written_as_an_archive() {
 
 #[test]
 #[ignore = "needs an engine: run tests/run.sh"]
+fn what_is_in_the_registry_already_is_written_too_and_no_tag_moves() {
+    let pipeline = Pipeline::new();
+    let run = |arguments: &[&str], number| {
+        pipeline.work.run(pipeline.job(arguments, number).engine(rig::Engine::get())).success()
+    };
+    run(&["--push"], "1");
+    let before = pipeline.registry.tags(&pipeline.repository);
+    run(&["-o", "out"], "2");
+    run(&["--output", "type=tar,dest=files.tar"], "2");
+    assert_eq!(pipeline.work.read("out/shout"), "HELLO\n");
+    let listed = Program::named("tar").args(["xOf", "files.tar", "shout"]);
+    assert_eq!(pipeline.work.run(listed).success().stdout(), "HELLO\n");
+    assert_eq!(pipeline.registry.tags(&pipeline.repository), before);
+
+    // With --push it is a hit all the same.
+    let both = run(&["--push", "--json", "--output", "type=tar,dest=again.tar"], "3").json();
+    assert_eq!(both["outcome"], "retagged");
+    assert_eq!(pipeline.digest("3"), pipeline.digest("1"));
+    assert!(pipeline.work.join("again.tar").exists());
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn nothing_is_attested() {
+    let pipeline = Pipeline::new();
+    let refused = pipeline.job(&["--push", "--sbom=true"], "1").engine(rig::Engine::get());
+    pipeline
+        .work
+        .run(refused)
+        .exits(2)
+        .says(&["--sbom true: images are built without attestations"]);
+    let job = pipeline.job(&["--push", "--provenance=false"], "1").engine(rig::Engine::get());
+    pipeline.work.run(job).success();
+    let manifest = pipeline.registry.manifest(&pipeline.repository, "1").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert!(manifest["config"].is_object(), "an image by itself: {manifest}");
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
 fn a_buildkitd_has_no_store() {
     let pipeline = Pipeline::new();
     let host = bridge(&pipeline);
