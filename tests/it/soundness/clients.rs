@@ -29,6 +29,8 @@ fn what_we_build_is_what_the_engines_own_client_builds() {
             }
             (Err(_), Err(_)) => None,
             (Ok(_), Err(text)) => Some(format!("only we cannot build it:\n{text}")),
+            // The client of 20.10 cannot read how newer engines ask for such a name.
+            (Err(text), Ok(_)) if text.contains("not found") && !text.is_ascii() => None,
             (Err(text), Ok(_)) => Some(format!("only we can build it:\n{text}")),
         };
         if let Some(fault) = fault {
