@@ -1,6 +1,8 @@
 //! Credentials for Alibaba Cloud Container Registry, for every client that speaks Docker's
 //! credential-helper protocol, and for `smartbuild`, which links this library.
 
+#![forbid(unsafe_code)]
+
 pub mod accounts;
 pub mod cache;
 pub mod commands;

@@ -1,5 +1,7 @@
 //! `docker-credential-aliyun`, thin over its library.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;

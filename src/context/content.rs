@@ -1,7 +1,6 @@
-//! The content of files: hashed while it is scanned, and held against its hash while it is built.
+//! The content of files, held against its hash while it is built.
 
 use std::{
-    cell::RefCell,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -14,36 +13,6 @@ use super::{
     directory::{FileKind, native_path, open_file},
     tree::{Entry, Kind},
 };
-
-/// How much of a file is read at once. Most files are read in one go; a thread has one such buffer.
-const BUFFER: usize = 128 * 1024;
-
-thread_local! {
-    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
-}
-
-/// Reads a file to its end: its length in bytes, and the SHA-256 of its content. `expected` is the
-/// length that the file system tells: reading stops there, if it is not zero.
-pub(super) fn hash(mut file: &File, expected: u64) -> io::Result<(u64, [u8; 32])> {
-    READ_BUFFER.with_borrow_mut(|buffer| {
-        let mut hasher = Sha256::new();
-        let mut size = 0;
-        loop {
-            let read = match file.read(buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            hasher.update(&buffer[..read]);
-            size += read as u64;
-            if size == expected {
-                break;
-            }
-        }
-        Ok((size, hasher.finalize().into()))
-    })
-}
 
 /// A file is not what was hashed: it changed while the build was under way.
 #[derive(Debug, Error)]

@@ -11,7 +11,7 @@ use std::{
     num::NonZero,
     sync::{
         Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -21,22 +21,16 @@ use super::{
     Error,
     cache::Cache,
     cache_block::{Fresh, Page},
-    content,
-    directory::{Directory, FileKind, Metadata, Names, Root, Unsorted},
+    directory::{Directory, FileKind, Names, Root, Unsorted},
     filter::Active,
     ignore::Ignore,
     listing::{Item, ItemKind, Listing, Listings},
     patterns::Matched,
+    read::{Reader, Work},
     select::{Node, is_gone, unreadable},
-    tree::{Mode, Statistics, Tree, Warning},
+    tree::{Mode, Tree, Warning},
 };
 
-/// How much work (about microseconds) is done before threads are worth their start.
-const WORTH_THREADS: u64 = 2_000;
-/// What it costs to look at a name, to read a file, and how many bytes are hashed in a microsecond.
-const COST_OF_NAME: u64 = 1;
-const COST_OF_FILE: u64 = 5;
-const BYTES_A_MICROSECOND: u64 = 1_000;
 /// How many files of a large directory a thread takes at once.
 const FILES_AT_ONCE: usize = 32;
 
@@ -81,9 +75,7 @@ struct Shared<'a> {
     warnings: Mutex<Vec<Warning>>,
     error: Mutex<Option<Error>>,
     failed: AtomicBool,
-    work: AtomicU64,
-    hashed: AtomicU64,
-    bytes: AtomicU64,
+    work: Work,
     pool: OnceLock<Option<ThreadPool>>,
 }
 
@@ -97,9 +89,7 @@ pub(super) fn walk(walk: &Walk<'_>, selection: &Node) -> Result<Found, Error> {
         warnings: Mutex::default(),
         error: Mutex::default(),
         failed: AtomicBool::new(false),
-        work: AtomicU64::new(0),
-        hashed: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
+        work: Work::default(),
         pool: OnceLock::new(),
     };
     shared.run(Task {
@@ -118,8 +108,7 @@ pub(super) fn walk(walk: &Walk<'_>, selection: &Node) -> Result<Found, Error> {
     let (mut tree, files) = into_inner(shared.listings).assemble(directories);
     tree.warnings = into_inner(shared.warnings);
     tree.warnings.sort_unstable();
-    let (hashed, bytes) = (shared.hashed.into_inner(), shared.bytes.into_inner());
-    tree.statistics = Statistics { hashed, bytes, cached: files.saturating_sub(hashed) };
+    tree.statistics = shared.work.statistics(files);
     Ok(Found { tree, fresh: into_inner(shared.fresh) })
 }
 
@@ -128,7 +117,7 @@ impl<'a> Shared<'a> {
     fn run(&self, task: Task<'a>) {
         let mut tasks = vec![task];
         while let Some(task) = tasks.pop() {
-            if self.is_worth_threads()
+            if self.work.is_worth_threads()
                 && let Some(pool) = self.pool()
             {
                 tasks.push(task);
@@ -168,10 +157,6 @@ impl<'a> Shared<'a> {
         lock(&self.error).get_or_insert(error);
     }
 
-    fn is_worth_threads(&self) -> bool {
-        self.work.load(Ordering::Relaxed) > WORTH_THREADS
-    }
-
     /// The threads, started when first asked for; `None` if there is to be only one, or there can be
     /// no more.
     fn pool(&self) -> Option<&ThreadPool> {
@@ -204,7 +189,7 @@ impl<'a> Shared<'a> {
         let identity = || directory.own_metadata().ok()?.identity;
         let page = self.walk.cache.and_then(|cache| cache.page(identity()?));
         let names = self.names(task, directory, page.as_ref())?;
-        self.work.fetch_add(COST_OF_NAME * names.len() as u64, Ordering::Relaxed);
+        self.work.add_names(names.len());
         let mut path = task.path.clone();
         if !path.is_empty() {
             path.push(b'/');
@@ -363,33 +348,14 @@ impl<'a> Shared<'a> {
         listing: &mut Listing,
     ) -> Result<(), Error> {
         let Listing { bytes, items } = listing;
-        let bytes = &bytes[..];
-        let read = |item: &mut Item| -> Result<(), Error> {
-            if !matches!(item.kind, ItemKind::Unread) {
-                return Ok(());
-            }
-            let start = item.start as usize;
-            let path = bytes.get(start..start + item.length as usize).unwrap_or_default();
-            (item.mode, item.kind) = match self.read_file(directory, page, file_name(path)) {
-                Ok((metadata, size, digest)) => {
-                    let mode = match self.walk.strict_modes {
-                        true => Mode::exact(metadata.permissions),
-                        false => Mode::of_file(metadata.permissions),
-                    };
-                    (mode, ItemKind::File { size, digest })
-                }
-                Err(error) if is_gone(&error) => (item.mode, ItemKind::Gone),
-                Err(error) => return Err(unreadable(path, error)),
-            };
-            Ok(())
-        };
+        let strict_modes = self.walk.strict_modes;
+        let reader = Reader { directory, page, bytes, strict_modes, work: &self.work };
         let in_pool = rayon::current_thread_index().is_some();
         let mut rest = &mut items[..];
         while !rest.is_empty() {
-            if rest.len() > FILES_AT_ONCE && self.is_worth_threads() {
+            if rest.len() > FILES_AT_ONCE && self.work.is_worth_threads() {
                 let share = |rest: &mut [Item]| {
-                    rest.par_chunks_mut(FILES_AT_ONCE)
-                        .try_for_each(|chunk| chunk.iter_mut().try_for_each(read))
+                    rest.par_chunks_mut(FILES_AT_ONCE).try_for_each(|chunk| reader.read(chunk))
                 };
                 if in_pool {
                     return share(rest);
@@ -398,47 +364,15 @@ impl<'a> Shared<'a> {
                 }
             }
             let (chunk, others) = rest.split_at_mut(rest.len().min(FILES_AT_ONCE));
-            chunk.iter_mut().try_for_each(read)?;
+            reader.read(chunk)?;
             rest = others;
         }
         Ok(())
     }
-
-    fn read_file(
-        &self,
-        directory: &Directory,
-        page: Option<&Page>,
-        name: &[u8],
-    ) -> io::Result<(Metadata, u64, [u8; 32])> {
-        if let Some(page) = page.filter(|page| !page.is_blank()) {
-            let metadata = directory.metadata(name)?;
-            let digest = metadata
-                .identity
-                .filter(|_| metadata.kind == FileKind::File)
-                .and_then(|identity| page.digest(&identity, metadata.size));
-            if let Some(digest) = digest {
-                return Ok((metadata, metadata.size, digest));
-            }
-        }
-        let (file, metadata) = directory.open(name)?;
-        if metadata.kind != FileKind::File {
-            return Err(io::Error::other("it was replaced by something that is not a file"));
-        }
-        let (size, digest) = content::hash(&file, metadata.size)?;
-        self.hashed.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
-        self.work.fetch_add(COST_OF_FILE + size / BYTES_A_MICROSECOND, Ordering::Relaxed);
-        if let (Some(page), Some(identity)) = (page, metadata.identity)
-            && size == metadata.size
-        {
-            page.learn_digest(&identity, size, &digest);
-        }
-        Ok((metadata, size, digest))
-    }
 }
 
 /// The last name of a path.
-fn file_name(path: &[u8]) -> &[u8] {
+pub(super) fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 

@@ -17,6 +17,8 @@
 //!
 //! A test that uses a program of the distribution (a registry, an engine) carries
 //! `#[ignore = "needs ...: run tests/run.sh"]`; that script brings them and runs every test.
+
+#![forbid(unsafe_code)]
 #![allow(clippy::missing_panics_doc, reason = "a rig panics where a test has to fail")]
 #![allow(clippy::unwrap_used, reason = "a rig panics where a test has to fail")]
 #![allow(clippy::print_stdout, reason = "the harness shows it when a test fails")]
