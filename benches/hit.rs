@@ -22,16 +22,17 @@ use std::{
 use smartbuild_test_rig::{Far, Image, Registry, Work, unique};
 
 const ROUNDS: usize = 40;
-/// The size of the base image, so that there is something to pull.
-const BASE: usize = 64 << 20;
+/// The sizes of base images in bytes, so that there is something to pull: one of a small
+/// distribution, and one of a language with its tools.
+const BASES: [usize; 2] = [64 << 20, 700 << 20];
 const PIPELINES: usize = 3;
 
 fn main() {
     let registry = Registry::open();
-    registry.push("base", "1", &base());
-    let near = Project::new(&registry, registry.host());
     let way = Far::from(registry.host(), Duration::from_millis(40));
-    let far = Project::new(&registry, &way.host());
+    let small = base(BASES[0]);
+    let near = Project::new(&registry, registry.host(), &small);
+    let far = Project::new(&registry, &way.host(), &small);
 
     let floor = best(ROUNDS, || drop(run(&mut Command::new("/bin/true"))));
     let version = best(ROUNDS, || drop(run(Command::new(SMARTBUILD).arg("--version"))));
@@ -61,17 +62,21 @@ fn main() {
         println!("no engine answers: the pipeline of docker commands was not run");
         return;
     }
-    let pipeline = best(PIPELINES, || near.pipeline());
-    near.wipe();
-    println!("an image of {} MB:", BASE >> 20);
-    println!(
-        "  login, pull, build, 2 pushes  {:8.0} ms on an engine without it",
-        milliseconds(pipeline)
-    );
-    println!(
-        "  against the skip              {:8.0} times",
-        pipeline.as_secs_f64() / hit.as_secs_f64()
-    );
+    for size in BASES {
+        let project = Project::new(&registry, registry.host(), &base(size));
+        let hit = best(ROUNDS, || project.skip());
+        let pipeline = best(PIPELINES, || project.pipeline());
+        project.wipe();
+        println!("an image of {} MB:", size >> 20);
+        println!(
+            "  login, pull, build, 2 pushes  {:8.0} ms on an engine without it",
+            milliseconds(pipeline)
+        );
+        println!(
+            "  against the skip              {:8.0} times",
+            pipeline.as_secs_f64() / hit.as_secs_f64()
+        );
+    }
 }
 
 const SMARTBUILD: &str = env!("CARGO_BIN_EXE_smartbuild");
@@ -84,20 +89,22 @@ struct Project {
 }
 
 impl Project {
-    fn new(registry: &Registry, host: &str) -> Self {
+    fn new(registry: &Registry, host: &str, base: &Image) -> Self {
         let (work, repository) = (Work::new(), unique("bench/hit"));
+        registry.push(&repository, "base", base);
         // Or the client looks for a credential store of this machine.
         work.write("../home/.docker/config.json", r#"{ "auths": { "nowhere.example.org": {} } }"#);
         work.write(
             "Dockerfile",
-            format!("FROM {host}/base:1\nCOPY src /src\nRUN cat /src/* > /all\n"),
+            format!("FROM {host}/{repository}:base\nCOPY src /src\nRUN cat /src/* > /all\n"),
         );
         for file in 0..8 {
             work.write(format!("src/{file}"), format!("{repository} {file}\n"));
         }
         let project = Self { work, host: host.to_owned(), repository };
         let key = run(project.smartbuild().arg("key"));
-        let image = base().files(&[("src/0", "x")]).label("io.smartbuild.key", key.trim_end());
+        let image =
+            base.clone().files(&[("src/0", "x")]).label("io.smartbuild.key", key.trim_end());
         for tag in [key.trim_end(), "1", "latest"] {
             registry.push(&project.repository, tag, &image);
         }
@@ -124,8 +131,7 @@ impl Project {
 
     /// Takes everything of this project out of the engine.
     fn wipe(&self) {
-        let names =
-            [self.image() + ":1", self.image() + ":latest", format!("{}/base:1", self.host)];
+        let names = ["1", "latest", "base"].map(|tag| format!("{}:{tag}", self.image()));
         let mut remove = Command::new("docker");
         let remove = remove.args(["image", "rm", "--force"]).args(names);
         let _ = remove.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -149,9 +155,10 @@ impl Project {
     }
 }
 
-fn base() -> Image {
+/// An image with `size` bytes that do not compress well.
+fn base(size: usize) -> Image {
     let mut random = fastrand::Rng::with_seed(1);
-    let filler: String = std::iter::repeat_with(|| random.alphanumeric()).take(BASE).collect();
+    let filler: String = std::iter::repeat_with(|| random.alphanumeric()).take(size).collect();
     Image::base().clone().files(&[("filler", &filler)])
 }
 

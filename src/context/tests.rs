@@ -130,6 +130,10 @@ fn wildcards_match_names_of_real_directories() {
     assert_takes(&root, "", &[copy("l/*.c")], &["a/", "a/x.c", "l -> a"]);
     assert_takes(&root, "", &[copy("l*")], &["a/", "a/x.c", "a/y.h", "l -> a"]);
     assert_takes(&root, "l", &[copy("l*")], &[]);
+    // What is searched is there even where nothing matches, unless it is ignored for good.
+    assert_takes(&root, "a\n!a/x.c", &[copy("a/*.h")], &["a/"]);
+    assert_takes(&root, "a\n!b/x.c", &[copy("a/*.h")], &[]);
+    assert_takes(&root, "a", &[copy("a/*.h")], &[]);
     // A class may match a slash.
     assert_takes(&root, "", &[copy("b[^x]x.c")], &["b/", "b/x.c"]);
 }

@@ -313,10 +313,12 @@ impl<'a> Shared<'a> {
             }
         }
         let visible = taken || !filters.is_empty();
-        taken |= node.is_some_and(|node| node.searched);
         let visited =
             everything || !filters.is_empty() || node.is_some_and(|node| !node.children.is_empty());
         taken &= !ignored;
+        // Even an ignored one, if it may hold exceptions: the engine fails without it, and its own
+        // client sends it (tonistiigi/fsutil: `walker.go`, as of Docker 20.10).
+        taken |= node.is_some_and(|node| node.searched);
         if !taken && !visited {
             return Ok(());
         }

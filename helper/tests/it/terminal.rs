@@ -78,7 +78,8 @@ fn an_interrupted_login_leaves_the_terminal_as_it_was() {
         "trap : INT; stty -a; docker-credential-aliyun login --store file -u {USER} {NOWHERE}; \
          echo status $?; stty -a"
     );
-    let mut person = Person::at_terminal(&Work::new(), &line);
+    let work = Work::new();
+    let mut person = Person::at_terminal(&work, &line);
     person.reads("Password of");
     person.waits_for_hidden_input();
     person.presses("half\x03");

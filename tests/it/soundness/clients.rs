@@ -23,7 +23,14 @@ fn what_we_build_is_what_the_engines_own_client_builds() {
         let fault = match (bench.oracle.case(&case, &laid, &hosts), ours.case(&case, &laid, &hosts))
         {
             (Ok(theirs), Ok(ours)) => {
-                let (theirs, ours) = (plain(theirs), plain(ours));
+                let (mut theirs, ours) = (plain(theirs), plain(ours));
+                if case.ignores_with_exceptions() {
+                    // The client of 20.10 sends an ignored directory that may hold exceptions even
+                    // where it holds none; newer ones do not (tonistiigi/fsutil: `walker.go`).
+                    theirs.files.retain(|path, text| {
+                        !text.starts_with("Directory") || ours.files.contains_key(path)
+                    });
+                }
                 same += usize::from(theirs == ours);
                 (theirs != ours).then(|| theirs.difference(&ours))
             }
@@ -31,11 +38,16 @@ fn what_we_build_is_what_the_engines_own_client_builds() {
             (Ok(_), Err(text)) => Some(format!("only we cannot build it:\n{text}")),
             // The client of 20.10 cannot read how newer engines ask for such a name.
             (Err(text), Ok(_)) if text.contains("not found") && !text.is_ascii() => None,
+            // The client of 20.10 gives up where a wildcard goes on below a link to a file.
+            (Err(text), Ok(_))
+                if text.contains("readdirent") && text.contains("not a directory") =>
+            {
+                None
+            }
             (Err(text), Ok(_)) => Some(format!("only we can build it:\n{text}")),
         };
         if let Some(fault) = fault {
-            let text = case.text(&hosts);
-            let fault = format!("##### seed {seed}\n{fault}\n{text}\n{}", case.tree);
+            let fault = format!("##### seed {seed}\n{case}\n{fault}");
             summary::say(&fault);
             faults.push(fault);
         }
