@@ -52,6 +52,15 @@ impl Frontend {
     fn new(image: &str, span: Option<Range<usize>>, line: usize) -> Self {
         Self { image: image.to_owned(), span, line, known: is_known(image) }
     }
+
+    /// The minor version of `docker/dockerfile:1` that its name says: 4 for `docker/dockerfile:1.4.3`.
+    /// `None` if it says none, as `docker/dockerfile:1` does, which is the newest.
+    #[must_use]
+    pub fn minor(&self) -> Option<u32> {
+        let name = images::familiar(&self.image);
+        let tag = name.strip_prefix("docker/dockerfile:1.")?;
+        tag.split(['.', '-', '@']).next()?.parse().ok()
+    }
 }
 
 /// Where the name stands in the directives at the beginning of a text.
@@ -83,6 +92,20 @@ mod tests {
 
     fn detect(text: &str) -> Option<Frontend> {
         frontend(text.as_bytes(), &BTreeMap::new())
+    }
+
+    #[test]
+    fn a_name_may_say_the_minor_version() {
+        for (image, minor) in [
+            ("docker/dockerfile:1", None),
+            ("docker/dockerfile:1-labs", None),
+            ("docker/dockerfile:1.4", Some(4)),
+            ("docker.io/docker/dockerfile:1.10.0-labs@sha256:0", Some(10)),
+            ("other/dockerfile:1.4", None),
+        ] {
+            let frontend = detect(&format!("# syntax={image}\nFROM x")).unwrap();
+            assert_eq!(frontend.minor(), minor, "{image}");
+        }
     }
 
     #[test]

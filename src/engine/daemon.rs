@@ -47,6 +47,11 @@ impl Capabilities {
         self.has_api(&ClientVersion { major_version: 1, minor_version: 42 })
     }
 
+    /// Whether its BuildKit knows `ADD` of git repositories (Docker 25.0, BuildKit 0.12).
+    pub(super) fn knows_git(&self) -> bool {
+        self.has_api(&ClientVersion { major_version: 1, minor_version: 44 })
+    }
+
     /// Whether it speaks that version of the API, or a later one.
     fn has_api(&self, wanted: &ClientVersion) -> bool {
         api_version(&self.api).is_some_and(|api| api >= *wanted)

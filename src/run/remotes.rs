@@ -105,24 +105,33 @@ async fn commit(source: &GitSource) -> Result<String, String> {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("git ls-remote failed: {}", said.lines().last().unwrap_or_default()));
     }
-    resolve(&String::from_utf8_lossy(&output.stdout), reference)
-        .map(|commit| format!("commit {commit}"))
-        .ok_or_else(|| format!("the repository has no branch or tag `{reference}`"))
+    let found = resolve(&String::from_utf8_lossy(&output.stdout), reference)?;
+    Ok(format!("commit {}", found.join(" ")))
 }
 
-/// Picks the commit of a reference from what `ls-remote` printed: an annotated tag's commit before
-/// the tag itself, a tag before a branch, as `git` resolves names (gitrevisions(7)).
-fn resolve(listing: &str, reference: &str) -> Option<String> {
-    let names = [
-        reference.to_owned(),
-        format!("refs/{reference}"),
-        format!("refs/tags/{reference}^{{}}"),
-        format!("refs/tags/{reference}"),
-        format!("refs/heads/{reference}"),
-    ];
+/// What a reference means, from what `ls-remote` printed: a commit, and the tag that names it where
+/// that is an annotated one, since `ADD --keep-git-dir` shows it. Where a name means two things, BuildKit
+/// itself is of two minds: it looks for the branch and fetches the tag (`source/git/source.go`).
+fn resolve(listing: &str, reference: &str) -> Result<Vec<String>, String> {
     let lines: Vec<(&str, &str)> = listing.lines().filter_map(|l| l.split_once('\t')).collect();
-    let commit = names.iter().find_map(|name| lines.iter().find(|(_, found)| found == name))?.0;
-    (commit.len() >= 40 && commit.bytes().all(|b| b.is_ascii_hexdigit())).then(|| commit.to_owned())
+    let id = |name: &str| {
+        let (id, _) = lines.iter().find(|(_, found)| *found == name)?;
+        (id.len() >= 40 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| (*id).to_owned())
+    };
+    let names = ["", "refs/", "refs/heads/", "refs/tags/"].map(|root| format!("{root}{reference}"));
+    let means = |name: &String| {
+        let ids = [id(&format!("{name}^{{}}")), id(name)].into_iter().flatten();
+        Some(ids.collect()).filter(|ids: &Vec<String>| !ids.is_empty())
+    };
+    let mut found = names.iter().filter_map(means);
+    let first =
+        found.next().ok_or_else(|| format!("the repository has no branch or tag `{reference}`"))?;
+    if found.any(|other| other != first) {
+        return Err(format!(
+            "`{reference}` is a branch and a tag: write `refs/heads/{reference}` or `refs/tags/{reference}`"
+        ));
+    }
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -130,15 +139,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_comes_before_a_branch_and_its_commit_before_the_tag() {
+    fn a_reference_is_a_commit_or_says_why_not() {
         let (a, b, c) = ("a".repeat(40), "b".repeat(40), "c".repeat(40));
         let listing =
             format!("{a}\trefs/heads/v1\n{b}\trefs/tags/v1\n{c}\trefs/tags/v1^{{}}\n{a}\tHEAD\n");
-        assert_eq!(resolve(&listing, "v1"), Some(c));
-        assert_eq!(resolve(&listing, "HEAD"), Some(a.clone()));
-        assert_eq!(resolve(&listing, "refs/heads/v1"), Some(a.clone()));
-        assert_eq!(resolve(&listing, "heads/v1"), Some(a));
-        assert_eq!(resolve(&listing, "v2"), None);
+        for name in ["HEAD", "refs/heads/v1", "heads/v1"] {
+            assert_eq!(resolve(&listing, name).unwrap(), std::slice::from_ref(&a));
+        }
+        for name in ["refs/tags/v1", "tags/v1"] {
+            assert_eq!(resolve(&listing, name).unwrap(), [c.clone(), b.clone()]);
+        }
+        assert!(resolve(&listing, "v1").unwrap_err().contains("`refs/heads/v1` or `refs/tags/v1`"));
+        assert!(resolve(&listing, "v2").unwrap_err().contains("no branch or tag `v2`"));
+        // A branch and a tag at the same commit are one, and what is no commit is none.
+        let listing = format!("{a}\trefs/heads/v1\n{a}\trefs/tags/v1\nnonsense\trefs/v1\n");
+        assert_eq!(resolve(&listing, "v1").unwrap(), [a]);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(super) fn check(request: &BuildRequest, program: &Program) -> Result<(), Bui
             | Feature::RunSecurity
             | Feature::RunDevice
             | Feature::AddUnpack => "does not know that",
+            // Some versions take the page that is at the address.
+            Feature::AddGit => "does not know that everywhere",
             _ => continue,
         };
         return refuse(feature.name().to_owned(), why);
@@ -300,6 +302,9 @@ mod tests {
         asked.needs_buildkit = [Feature::Heredoc].into();
         assert!(refused(&asked, "1.28.2").unwrap().contains("here-documents"));
         assert_eq!(refused(&asked, "1.33.0"), None);
+        asked.needs_buildkit = [Feature::AddGit].into();
+        assert!(refused(&asked, "1.43.2").unwrap().contains("git repository"));
+        asked.needs_buildkit.clear();
         asked.network = Some("none".to_owned());
         assert!(refused(&asked, "1.33.0").unwrap().contains("BUILDAH_ISOLATION"));
     }

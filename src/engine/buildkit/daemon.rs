@@ -39,7 +39,7 @@ const PORT: u16 = 1234;
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Buildkitd {
     endpoint: Endpoint,
-    version: String,
+    pub(super) version: String,
     /// What it can build for.
     platforms: Vec<String>,
 }

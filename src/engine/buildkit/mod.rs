@@ -10,6 +10,7 @@ mod build_api;
 mod daemon;
 mod filesync;
 mod grpc;
+mod language;
 mod receive;
 mod sent;
 mod session;
@@ -41,10 +42,7 @@ use super::{
     output::{Output, OutputKind},
     progress::Progress,
 };
-use crate::{
-    dockerfile::{Feature, frontend},
-    registry::{Digest, Repository},
-};
+use crate::registry::{Digest, Repository};
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
@@ -63,12 +61,13 @@ pub(super) async fn build(
     request: &BuildRequest,
     progress: &dyn Progress,
 ) -> Result<ImageId, BuildError> {
+    let place = Place::Engine(http, capabilities);
+    language::check(&place, request)?;
     if needed_for(request).is_some() {
-        let place = Place::Engine(http, capabilities);
         let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
         let exporter = ("moby", vec![("name", names.join(","))]);
         let solved = solve(place, request, exporter, None, progress).await;
-        let solved = solved.map_err(|error| explained(error, request, capabilities))?;
+        let solved = solved.map_err(|error| language::explained(error, request, capabilities))?;
         return Ok(ImageId::parse(ACTION, &solved.digest()?.to_string())?);
     }
     let (fault, sent) = (Fault::default(), Sent::default());
@@ -76,27 +75,7 @@ pub(super) async fn build(
     let services = services(request, None, sent, &fault);
     let session = Session::open(http, &shared_key(request), services).await?;
     let built = blamed(build_api::run(http, &session.id, request, progress).await, &fault);
-    built.map_err(|error| explained(error, request, capabilities))
-}
-
-/// The minor version of `docker/dockerfile:1` that is in engines before Docker 23.0.
-const OLD_FRONTEND: u32 = 2;
-
-/// A refusal of the Dockerfile, with the reason where it is the age of the engine.
-fn explained(error: BuildError, request: &BuildRequest, capabilities: &Capabilities) -> BuildError {
-    let BuildError::Dockerfile { message } = &error else { return error };
-    if capabilities.knows_contexts() || frontend(&request.dockerfile, &request.build_args).is_some()
-    {
-        return error;
-    }
-    let newer = |feature: &&Feature| feature.frontend() > OLD_FRONTEND;
-    let Some(feature) = request.needs_buildkit.iter().find(newer) else { return error };
-    let message = format!(
-        "{message}: this engine is too old to know {} by itself; begin the Dockerfile with \
-         `# syntax=docker/dockerfile:1`, or use Docker 23.0 or later",
-        feature.name()
-    );
-    BuildError::Dockerfile { message }
+    built.map_err(|error| language::explained(error, request, capabilities))
 }
 
 /// Builds an image and pushes it by its digest alone: which names point at it is not BuildKit's to
@@ -148,6 +127,7 @@ async fn solve(
     sink: Option<Sink>,
     progress: &dyn Progress,
 ) -> Result<Solved, BuildError> {
+    language::check(&place, request)?;
     let (fault, sent) = (Fault::default(), Sent::default());
     let progress = &Measured { progress, sent: sent.clone() };
     let services = services(request, sink, sent, &fault);

@@ -22,6 +22,7 @@ use super::{
     images::{Auth, ImageId, header_value},
     progress::Progress,
 };
+use crate::dockerfile::Feature;
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
@@ -56,10 +57,12 @@ fn check(capabilities: &Capabilities, request: &BuildRequest) -> Result<(), Buil
     if let Some(what) = buildkit::needed_for(request) {
         return Err(unsupported(&what));
     }
-    // podman's builder knows the newer instructions, though not the session.
-    match request.needs_buildkit.first() {
-        Some(what) if !capabilities.podman => Err(unsupported(what.name())),
-        _ => Ok(()),
+    // podman's builder knows the newer instructions, though not the session. Of a repository's address
+    // it would take the page that is there.
+    let knows = |feature: &Feature| capabilities.podman && *feature != Feature::AddGit;
+    match request.needs_buildkit.iter().find(|feature| !knows(feature)) {
+        Some(what) => Err(unsupported(what.name())),
+        None => Ok(()),
     }
 }
 

@@ -2,9 +2,9 @@
 //! what is in the image, by what a second run does, by what is said where an engine is too old.
 
 use serde_json::Value;
-use smartbuild_test_rig::{self as rig, Program, Ran, Registry, Work, unique};
+use smartbuild_test_rig::{self as rig, GitServer, Program, Ran, Registry, Work, unique};
 
-use super::Image;
+use super::{Image, apart::Apart};
 
 /// A project with an engine.
 struct Project {
@@ -57,7 +57,7 @@ fn interface() -> (u32, u32) {
 
 /// Whether the engine is Docker 23.0 or later, whose BuildKit knows named contexts and
 /// here-documents.
-fn is_newer() -> bool {
+pub(crate) fn is_newer() -> bool {
     interface() >= (1, 42)
 }
 
@@ -230,6 +230,55 @@ fn named_contexts_are_directories_stages_and_images() {
     project.work.write("../other/wanted", "changed\n");
     project.build(&given);
     assert_eq!(project.read("/mounted"), "changed\n");
+}
+
+#[test]
+#[ignore = "needs an engine and git: run tests/run.sh"]
+fn repositories_are_built_as_they_are_today() {
+    let server = GitServer::start();
+    let first = server.commit("file", "first\n");
+    server.git(&["branch", "v1"]);
+    let dockerfile = format!("FROM @base@\nADD {}#v1 /tools/\n", server.address());
+    let project = Project::new(&dockerfile);
+    if interface() < (1, 44) {
+        let said = ["ADD of a git repository", "Docker 25.0 or later"];
+        project.run(&[]).exits(3).says(&said);
+        return;
+    }
+    project.build(&[]);
+    assert_eq!(project.read("/tools/file"), "first\n");
+    server.commit("file", "second\n");
+    project.hits(&[]);
+    server.git(&["branch", "--force", "v1"]);
+    project.build(&[]);
+    assert_eq!(project.read("/tools/file"), "second\n");
+    project.hits(&[]);
+    // A tag of the same name that is somewhere else: who knows what the engine takes.
+    server.git(&["tag", "v1", &first]);
+    let again = project.build(&["--json"]);
+    assert_eq!(again.json()["outcome"], "built");
+    again.says(&["`v1` is a branch and a tag: write `refs/heads/v1` or `refs/tags/v1`"]);
+    // The commit itself never moves, and need not be looked up.
+    let pinned = format!("FROM scratch\nADD {}#{first} /tools/\n", server.address());
+    project.work.write("Dockerfile", pinned);
+    project.build(&[]);
+    drop(server);
+    project.hits(&[]);
+}
+
+#[test]
+#[ignore = "needs podman, buildah and git: run tests/run.sh"]
+fn builders_that_would_add_the_page_at_a_repositorys_address_are_not_used() {
+    let server = GitServer::start();
+    server.commit("file", "first\n");
+    let project = Project::new(&format!("FROM @base@\nADD {} /tools/\n", server.address()));
+    let podman = Apart::podman(None);
+    let program = || Program::smartbuild(["-t", &project.image.name]);
+    let ways =
+        [program().env("DOCKER_HOST", podman.host()), program().args(["--engine", "buildah"])];
+    for program in ways {
+        project.work.run(program).exits(3).says(&["ADD of a git repository"]);
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ use smartbuild::{
 };
 use smartbuild_test_rig::{self as rig, Registry, Work, unique};
 
+pub(crate) use self::features::is_newer;
+
 /// Connects with the engine of the rig.
 async fn engine() -> Engine {
     let endpoint = Endpoint::parse(rig::Engine::get().host(), "the rig", None).unwrap();

@@ -10,6 +10,7 @@
 //! | an image in it, without any engine | [`Registry::push`] with [`Image::base`] or [`Image::scratch`] |
 //! | a registry that misbehaves | [`Front::before`] a real one, or [`Front::alone`] |
 //! | a registry that is far away | [`Far::from`] |
+//! | a git repository that is served (Debian's `git daemon`) | [`GitServer::start`] |
 //! | the engine | [`Engine::get`] |
 //! | a directory, and our programs run in it | [`Work`], [`Work::run`] |
 //! | a terminal window | [`Terminal::open`] |
@@ -29,6 +30,7 @@ mod credentials;
 mod engine;
 mod far;
 mod front;
+mod git;
 mod image;
 mod registry;
 mod runtime;
@@ -43,6 +45,7 @@ pub use command::{Program, Ran, Running};
 pub use engine::Engine;
 pub use far::Far;
 pub use front::{Front, Rule, Seen};
+pub use git::GitServer;
 pub use image::{Image, sha256};
 pub use registry::{Registry, RegistryBuilder};
 pub use terminal::Terminal;
