@@ -130,10 +130,11 @@ impl Case {
         self.target.unwrap_or(self.recipe.stages.len() - 1)
     }
 
-    /// Whether something is ignored, with exceptions.
-    pub(super) fn ignores_with_exceptions(&self) -> bool {
-        let lines = self.own_ignore.as_ref().or(self.ignore.as_ref());
-        lines.is_some_and(|lines| lines.iter().any(|line| line.trim_start().starts_with('!')))
+    /// Takes the exceptions out of the ignore files.
+    pub(super) fn ignore_without_exceptions(&mut self) {
+        for lines in [&mut self.ignore, &mut self.own_ignore].into_iter().flatten() {
+            lines.retain(|line| !line.trim_start().starts_with('!'));
+        }
     }
 
     pub(super) fn text(&self, hosts: &Hosts) -> String {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::soundness::{
     case::Case,
-    tree::{Checkout, Node},
+    tree::{Checkout, Node, Tree},
 };
 
 pub(super) const MUTATIONS: &[Mutation] = &[
@@ -21,14 +21,14 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "through git",
         apply: |case, _| {
             // Git keeps neither empty directories nor set-user-id bits.
-            let full = |directory: &String| {
-                let below = format!("{directory}/");
-                case.tree
-                    .paths(|node| *node != Node::Directory)
-                    .iter()
-                    .any(|path| path.starts_with(&below))
+            let is_kept = |tree: &Tree| {
+                let files = tree.paths(|node| *node != Node::Directory);
+                tree.directories().iter().all(|directory| {
+                    let below = format!("{directory}/");
+                    files.iter().any(|path| path.starts_with(&below))
+                })
             };
-            let kept = case.tree.directories().iter().all(full);
+            let kept = [&case.tree].into_iter().chain(case.contexts.values()).all(is_kept);
             checkout(case, Checkout::Git, if kept { Nothing } else { Open })
         },
     },
