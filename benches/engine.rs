@@ -14,13 +14,15 @@
 #![allow(clippy::print_stdout, reason = "it prints what it measures")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+mod apart;
+
 use std::{
     env, fs,
     io::{self, Read as _, Write as _},
     net::Shutdown,
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -29,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use apart::Daemon;
 use smartbuild_test_rig::{Registry, unique};
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY . /src\n";
@@ -216,36 +219,9 @@ fn best(costs: impl Iterator<Item = Cost>) -> Cost {
 
 /// An engine with an empty store, behind a proxy that counts what is sent to it.
 struct Engine {
-    daemon: Child,
+    _daemon: Daemon,
     home: PathBuf,
     sent: Arc<AtomicU64>,
-    _bridge: Bridge,
-}
-
-/// A network bridge, by its name; it goes when it is dropped.
-struct Bridge(String);
-
-impl Bridge {
-    fn make() -> Self {
-        let name = format!("sb{}", unique("").trim_start_matches('-'));
-        let bridge = Self(name);
-        let address = format!("10.{}.{}.1/24", fastrand::u8(200..250), fastrand::u8(..));
-        bridge.ip(&["link", "add", &bridge.0, "type", "bridge"]);
-        bridge.ip(&["addr", "add", &address, "dev", &bridge.0]);
-        bridge.ip(&["link", "set", &bridge.0, "up"]);
-        bridge
-    }
-
-    fn ip(&self, arguments: &[&str]) {
-        let run = Command::new("ip").args(arguments).status().unwrap();
-        assert!(run.success(), "ip {arguments:?}: {run}");
-    }
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "del", &self.0]).status();
-    }
 }
 
 impl Engine {
@@ -255,42 +231,17 @@ impl Engine {
         // Nobody is to be asked for logins.
         fs::write(home.join("home/.docker/config.json"), r#"{"auths":{"nobody.invalid":{}}}"#)
             .unwrap();
-        let log = fs::File::create(home.join("log")).unwrap();
-        let path = |name: &str| home.join(name).display().to_string();
-        // A bridge of its own: told to have none, an engine takes away that of the machine's.
-        let bridge = Bridge::make();
-        let daemon = Command::new("dockerd")
-            .args(["--host", &format!("unix://{}", path("engine.sock"))])
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
-            .args(["--pidfile", &path("pid"), "--bridge", &bridge.0])
-            .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let daemon = Daemon::start(&home.join("daemon"));
         let sent = Arc::new(AtomicU64::new(0));
-        let engine = Self { daemon, home, sent, _bridge: bridge };
-        let listener = UnixListener::bind(engine.home.join("sock")).unwrap();
-        let (socket, sent) = (engine.home.join("engine.sock"), Arc::clone(&engine.sent));
+        let listener = UnixListener::bind(home.join("sock")).unwrap();
+        let (socket, counter) = (daemon.socket(), Arc::clone(&sent));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (socket, sent) = (socket.clone(), Arc::clone(&sent));
+                let (socket, sent) = (socket.clone(), Arc::clone(&counter));
                 thread::spawn(move || relay(client, &socket, &sent));
             }
         });
-        let end = Instant::now() + Duration::from_secs(60);
-        while !engine.answers() {
-            let log = || fs::read_to_string(engine.home.join("log")).unwrap_or_default();
-            assert!(Instant::now() < end, "no engine: {}", log());
-            thread::sleep(Duration::from_millis(50));
-        }
-        engine
-    }
-
-    fn answers(&self) -> bool {
-        let host = format!("unix://{}", self.home.join("engine.sock").display());
-        let run = Command::new("docker").args(["-H", &host, "version"]).output();
-        run.is_ok_and(|run| run.status.success())
+        Self { _daemon: daemon, home, sent }
     }
 
     fn build(&self, who: Who, context: &Path, options: &[&str]) -> Cost {
@@ -320,15 +271,6 @@ impl Engine {
         let output = || fs::read_to_string(self.home.join("output")).unwrap_or_default();
         assert!(status.success(), "{command:?}: {}", output());
         Cost { time, sent: self.sent.load(Relaxed) - before, memory }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // Asked to, it ends its containerd and takes down its mounts.
-        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
-        let _ = self.daemon.wait();
-        let _ = fs::remove_dir_all(self.home.join("data"));
     }
 }
 

@@ -3,7 +3,8 @@
 //! nothing of it.
 //!
 //! ```text
-//! cargo bench --bench hit               # needs docker-registry; with an engine, the pipeline too
+//! cargo bench --bench hit               # needs docker-registry; with dockerd and root, the pipeline too
+//! SMARTBUILD_BENCH_DIR=/somewhere cargo bench ...   # where engines keep their data
 //! ```
 //!
 //! The number of round trips that a hit waits for is not counted but measured: by how much longer it
@@ -12,13 +13,18 @@
 #![allow(clippy::print_stdout, reason = "it prints what it measures")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+mod apart;
+
 use std::{
+    env,
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use apart::Daemon;
 use smartbuild_test_rig::{Far, Image, Registry, Work, unique};
 
 const ROUNDS: usize = 40;
@@ -52,21 +58,14 @@ fn main() {
     println!("  without them                  {:8.2} ms", own * 1000.0);
     println!("  of that, over /bin/true       {:8.2} ms", own * 1000.0 - milliseconds(floor));
 
-    if !Command::new("docker")
-        .args(["version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-    {
-        println!("no engine answers: the pipeline of docker commands was not run");
+    if !Command::new("dockerd").arg("--version").output().is_ok_and(|ran| ran.status.success()) {
+        println!("there is no dockerd here: the pipeline of docker commands was not run");
         return;
     }
     for size in BASES {
         let project = Project::new(&registry, registry.host(), &base(size));
         let hit = best(ROUNDS, || project.skip());
-        let pipeline = best(PIPELINES, || project.pipeline());
-        project.wipe();
+        let pipeline = (0..PIPELINES).map(|_| project.pipeline()).min().unwrap();
         println!("an image of {} MB:", size >> 20);
         println!(
             "  login, pull, build, 2 pushes  {:8.0} ms on an engine without it",
@@ -129,17 +128,10 @@ impl Project {
         assert!(said.contains("\"unchanged\""), "{said}");
     }
 
-    /// Takes everything of this project out of the engine.
-    fn wipe(&self) {
-        let names = ["1", "latest", "base"].map(|tag| format!("{}:{tag}", self.image()));
-        let mut remove = Command::new("docker");
-        let remove = remove.args(["image", "rm", "--force"]).args(names);
-        let _ = remove.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    }
-
-    /// The pipeline of before: five lines.
-    fn pipeline(&self) {
-        self.wipe();
+    /// The time of the pipeline of before, which has five lines, on an engine that has nothing.
+    fn pipeline(&self) -> Duration {
+        let directory = tempfile::tempdir_in(base_directory()).unwrap();
+        let engine = Daemon::start(&directory.path().join("engine"));
         let image = self.image();
         let script = format!(
             "echo secret | docker login --username ci --password-stdin {host}\n\
@@ -151,8 +143,16 @@ impl Project {
         );
         let mut shell = Command::new("sh");
         shell.args(["-ec", &script]).current_dir(self.work.path()).env("HOME", self.work.home());
+        shell.env("DOCKER_HOST", format!("unix://{}", engine.socket().display()));
+        let start = Instant::now();
         run(&mut shell);
+        start.elapsed()
     }
+}
+
+/// Where engines keep their data.
+fn base_directory() -> PathBuf {
+    env::var_os("SMARTBUILD_BENCH_DIR").map_or_else(env::temp_dir, PathBuf::from)
 }
 
 /// An image with `size` bytes that do not compress well.
