@@ -117,7 +117,7 @@ pub struct BuildOptions {
     #[arg(long, value_name = "SECRET")]
     pub secret: Vec<String>,
 
-    /// Agent for RUN --mount=type=ssh: default, ID=SOCKET or ID=KEY[,KEY]
+    /// Agent for RUN --mount=type=ssh: default, ID=SOCKET or ID=KEY,KEY...
     #[arg(long, value_name = "AGENT")]
     pub ssh: Vec<String>,
 
