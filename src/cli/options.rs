@@ -117,8 +117,13 @@ pub struct BuildOptions {
     #[arg(long, value_name = "SECRET")]
     pub secret: Vec<String>,
 
-    /// Agent for RUN --mount=type=ssh: default, ID=SOCKET or ID=KEY,KEY...
-    #[arg(long, value_name = "AGENT")]
+    // The help is not in the doc comment: there, its brackets would be a link.
+    /// SSH agents for the build.
+    #[arg(
+        long,
+        value_name = "AGENT",
+        help = "Agent for RUN --mount=type=ssh: default, ID=SOCKET or ID=KEY[,KEY]"
+    )]
     pub ssh: Vec<String>,
 
     /// Network of RUN steps: default, none or host

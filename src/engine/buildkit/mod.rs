@@ -62,7 +62,6 @@ pub(super) async fn build(
     progress: &dyn Progress,
 ) -> Result<ImageId, BuildError> {
     let place = Place::Engine(http, capabilities);
-    language::check(&place, request)?;
     if needed_for(request).is_some() {
         let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
         let exporter = ("moby", vec![("name", names.join(","))]);
@@ -70,6 +69,7 @@ pub(super) async fn build(
         let solved = solved.map_err(|error| language::explained(error, request, capabilities))?;
         return Ok(ImageId::parse(ACTION, &solved.digest()?.to_string())?);
     }
+    language::check(&place, request)?;
     let (fault, sent) = (Fault::default(), Sent::default());
     let progress = &Measured { progress, sent: sent.clone() };
     let services = services(request, None, sent, &fault);
