@@ -17,6 +17,7 @@
 //! | `output` | what a build is written into instead of a store |
 //! | `buildah` | the program that builds where there is no engine |
 //! | `ssh` | agents that steps may use |
+//! | `scratch` | directories for what a program has to find in files |
 //! | `progress` | what there is to tell meanwhile |
 
 mod build;
@@ -36,6 +37,7 @@ mod log;
 mod output;
 mod piped;
 mod progress;
+mod scratch;
 mod ssh;
 
 pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};

@@ -10,13 +10,12 @@ use std::{
 };
 
 use docker_credential_aliyun::secret::Secret;
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     process::{Child, Command},
 };
 
-use super::error::no_connection;
+use super::{error::no_connection, scratch::Scratch};
 
 /// An agent that answers.
 #[derive(Clone, Debug)]
@@ -72,7 +71,7 @@ const START: &str = "start ssh-agent, or give its socket or a private key: --ssh
 /// `check_parent_exists`): so it does when we are killed ourselves.
 #[derive(Debug)]
 struct Own {
-    _directory: TempDir,
+    _directory: Scratch,
     _program: Child,
 }
 
@@ -85,8 +84,7 @@ impl Own {
             }
             _ => format!("ssh-agent cannot be started for a key: {error}"),
         };
-        let directory = tempfile::Builder::new().prefix("smartbuild-ssh-").tempdir();
-        let directory = directory.map_err(failed)?;
+        let directory = Scratch::small().map_err(failed)?;
         let socket = directory.path().join("agent");
         let mut command = Command::new("ssh-agent");
         command.arg("-a").arg(&socket).arg("cat").kill_on_drop(true);

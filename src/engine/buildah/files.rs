@@ -9,20 +9,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::TempDir;
-
 use crate::{
     context::{Entry, Kind},
     engine::{
         build::BuildError,
         context::{Context, native},
         error::Error,
+        scratch::Scratch,
     },
 };
 
 /// Copies of contexts, removed when dropped.
 pub(super) struct Copy {
-    directory: TempDir,
+    directory: Scratch,
     names: Vec<String>,
 }
 
@@ -34,7 +33,7 @@ impl Copy {
         unwanted: &dyn Fn() -> bool,
     ) -> Result<Self, BuildError> {
         let broken = |error: io::Error| Error::broken("copy the build context", &error);
-        let directory = directory().map_err(broken)?;
+        let directory = Scratch::large().map_err(broken)?;
         let names = contexts.iter().map(|(name, _)| name.clone()).collect();
         let copy = Self { directory, names };
         for (name, files) in contexts {
@@ -49,29 +48,6 @@ impl Copy {
     pub(super) fn of(&self, name: &str) -> PathBuf {
         let place = self.names.iter().position(|known| known == name).unwrap_or_default();
         self.directory.path().join(place.to_string())
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        // What cannot be written cannot be emptied either.
-        #[cfg(unix)]
-        for entry in walkdir::WalkDir::new(self.directory.path()).into_iter().flatten() {
-            if entry.file_type().is_dir() {
-                let _ = set_mode(entry.path(), 0o700);
-            }
-        }
-    }
-}
-
-/// A place for much: `/tmp` is in memory on many machines.
-fn directory() -> io::Result<TempDir> {
-    let new = tempfile::Builder::new().prefix("smartbuild-context-").to_owned();
-    let large = Path::new("/var/tmp");
-    if std::env::var_os("TMPDIR").is_none() && large.is_dir() {
-        new.tempdir_in(large).or_else(|_| new.tempdir())
-    } else {
-        new.tempdir()
     }
 }
 
@@ -160,6 +136,8 @@ fn set_time(_path: &Path, _seconds: i64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
+
+    use tempfile::TempDir;
 
     use super::*;
     use crate::context::{Ignore, Options, Read, scan};

@@ -37,6 +37,7 @@ use super::{
     images::ImageId,
     output::{Output, OutputKind},
     progress::{Event, Progress},
+    scratch::Scratch,
 };
 use crate::registry::Digest;
 
@@ -110,7 +111,7 @@ impl Buildah {
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         check(request, &self.program)?;
-        let private = private_directory().map_err(|e| Error::broken(ACTION, &e))?;
+        let private = Scratch::small().map_err(|e| Error::broken(ACTION, &e))?;
         let registries = Registries::write(private.path(), request, &self.insecure).await?;
         let write = |name: &str, content: &[u8]| {
             let path = private.path().join(name);
@@ -192,15 +193,6 @@ async fn copy(request: &BuildRequest) -> Result<Copy, BuildError> {
     let copied = copied.await.map_err(|e| Error::broken(ACTION, &e))?;
     drop(wanted);
     copied
-}
-
-/// A directory that only this user can look into.
-fn private_directory() -> std::io::Result<tempfile::TempDir> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_dir());
-    let place = runtime.map_or_else(std::env::temp_dir, Into::into);
-    let new = tempfile::Builder::new().prefix("smartbuild-").tempdir_in(place);
-    // The runtime directory of another user, which `su` leaves in the environment.
-    new.or_else(|_| tempfile::Builder::new().prefix("smartbuild-").tempdir())
 }
 
 /// Who speaks in a line of the program.
