@@ -10,7 +10,7 @@ use crate::{
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
     let progress = report::progress::watch(request.progress);
-    let built = carry_out(run::build(request, &world, &*progress));
+    let built = carry_out(&world, run::build(request, &world, &*progress));
     // What is drawn gives way to what is said about how it ended.
     drop(progress);
     let report = built?;

@@ -9,7 +9,7 @@ use crate::{
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
-    let verdict = carry_out(run::check(request, &world))?;
+    let verdict = carry_out(&world, run::check(request, &world))?;
     if request.json {
         report::json(&verdict)?;
     } else {

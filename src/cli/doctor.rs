@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
-    let findings = carry_out(async { Ok(run::doctor(request, &world).await) })?;
+    let findings = carry_out(&world, async { Ok(run::doctor(request, &world).await) })?;
     if request.json {
         report::json(&findings)?;
     } else {

@@ -11,7 +11,7 @@ pub(super) fn run(request: &Request, sides: &[String]) -> Result<Exit, run::Erro
     let world = World::new(request);
     let mut sides = sides.iter().cloned().map(Side::Named);
     let (before, after) = (sides.next(), sides.next().unwrap_or(Side::Here));
-    let difference = carry_out(run::explain(request, &world, before, after))?;
+    let difference = carry_out(&world, run::explain(request, &world, before, after))?;
     if request.json {
         report::json(&difference)?;
     } else if difference.is_empty() {

@@ -23,8 +23,8 @@ struct Listing<'a> {
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
-    let whole = carry_out(run::prepare_all(request, &world))?;
-    world.reporter.preparation(&whole);
+    let whole = carry_out(&world, run::prepare_all(request, &world))?;
+    world.reporter.preparation(&whole.warnings(), whole.not_skippable().as_deref());
     let parts = whole.parts.iter().map(|part| &part.prepared);
     if request.json {
         let listings: Vec<_> = parts.map(listing).collect();

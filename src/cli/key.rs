@@ -9,8 +9,8 @@ use crate::{
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let world = World::new(request);
-    let whole = carry_out(run::prepare_all(request, &world))?;
-    world.reporter.preparation(&whole);
+    let whole = carry_out(&world, run::prepare_all(request, &world))?;
+    world.reporter.preparation(&whole.warnings(), whole.not_skippable().as_deref());
     if request.json {
         report::json(&serde_json::json!({
             "key": whole.key,

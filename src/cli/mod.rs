@@ -19,7 +19,7 @@ pub use options::{BuildCommand, BuildOptions};
 
 use crate::{
     engine::BuildError,
-    run,
+    run::{self, Signal, World},
     settings::{Environment, Request},
 };
 
@@ -85,20 +85,27 @@ enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Everything asked for is done.
-    Done = 0,
+    Done,
     /// A step of the Dockerfile failed; for `check`: the build would not be skipped.
-    BuildFailed = 1,
+    BuildFailed,
     /// The command line or the configuration is wrong.
-    Usage = 2,
+    Usage,
     /// The registry, the credentials or the engine.
-    Outside = 3,
-    /// Ctrl-C, as shells count it.
-    Interrupted = 130,
+    Outside,
+    /// A signal.
+    Stopped(Signal),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::BuildFailed => 1,
+            Exit::Usage => 2,
+            Exit::Outside => 3,
+            // As shells count it.
+            Exit::Stopped(signal) => 128 + signal.number(),
+        })
     }
 }
 
@@ -163,7 +170,7 @@ fn exit_code(error: &run::Error) -> Exit {
         )
         | E::Explain(_)
         | E::Write { .. } => Exit::Usage,
-        E::Interrupted => Exit::Interrupted,
+        E::Stopped { signal, .. } => Exit::Stopped(*signal),
         E::Build(BuildError::Step { .. } | BuildError::ContextChanged { .. }) => Exit::BuildFailed,
         E::Stdout(_)
         | E::Runtime(_)
@@ -178,14 +185,19 @@ fn exit_code(error: &run::Error) -> Exit {
     }
 }
 
-/// Runs `work` to its end, or to Ctrl-C: then it is dropped, which cancels what it has under way.
-fn carry_out<T>(work: impl Future<Output = Result<T, run::Error>>) -> Result<T, run::Error> {
+/// Runs `work` to its end, or to a signal: then it is dropped, which cancels what it has under way.
+fn carry_out<T>(
+    world: &World,
+    work: impl Future<Output = Result<T, run::Error>>,
+) -> Result<T, run::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(run::Error::Runtime)?;
     runtime.block_on(async {
         tokio::select! {
             result = work => result,
-            _ = tokio::signal::ctrl_c() => Err(run::Error::Interrupted),
+            signal = run::first_signal() => {
+                Err(run::Error::Stopped { signal, publishing: world.is_publishing() })
+            }
         }
     })
 }

@@ -46,7 +46,7 @@ pub(super) fn run(options: &PruneOptions) -> Result<Exit, run::Error> {
         World::of(&Environment::capture(), &options.insecure_registry, Verbosity::default());
     let younger_than = SignedDuration::from_hours(24 * i64::from(options.older_than));
     let keep = Keep { younger_than, newest: options.keep };
-    let stored = carry_out(run::prune(&world, &repository, keep, options.dry_run))?;
+    let stored = carry_out(&world, run::prune(&world, &repository, keep, options.dry_run))?;
     if options.json {
         report::json(&stored)?;
         return Ok(Exit::Done);

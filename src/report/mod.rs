@@ -16,7 +16,6 @@ use serde::Serialize;
 use crate::{
     inputs::Key,
     registry::{Digest, Reference},
-    run::Whole,
     settings::Verbosity,
 };
 
@@ -153,12 +152,13 @@ impl Reporter {
         line(&format!("warning: {text}"));
     }
 
-    /// What a person should know of how a key came about.
-    pub fn preparation(&self, whole: &Whole) {
-        for warning in whole.warnings() {
-            self.warn(&warning);
+    /// What a person should know of how a key came about: warnings, and why the key does not cover
+    /// everything, where it does not.
+    pub fn preparation(&self, warnings: &[String], not_skippable: Option<&str>) {
+        for warning in warnings {
+            self.warn(warning);
         }
-        if let Some(reason) = whole.not_skippable() {
+        if let Some(reason) = not_skippable {
             self.warn(&format!("a build of these inputs is never skipped: {reason}"));
         }
     }

@@ -1,33 +1,24 @@
 //! Making an image be there: by finding it, or else by building it.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use futures_util::future::join;
 
 use super::{
-    Error, Part, Prepared, Whole, World, prepare_all,
+    Error, Part, Prepared, Whole, World,
+    make::find_in_engine,
+    prepare_all,
     publish::{self, Sought},
-    records, remotes, serve,
-    settle::{Placed, Publication},
-    several,
-    stages::{self, Stage},
-    watched::Watched,
+    records, serve, several,
 };
 use crate::{
-    engine::{BuildRequest, Engine, LocalImage, Progress},
-    inputs::{Difference, ImageIdentity, Key},
+    engine::{BuildRequest, LocalImage, Progress},
+    inputs::Difference,
     plan::{self, Found, Plan, Why, Wish},
-    registry::{self, Access, Digest, Manifest, Reference, Repository},
+    registry::{Access, Digest, Manifest, Reference, Repository},
     report::{Outcome, Report, TagChange, Tagged},
     settings::{self, OutputSpec, Request},
 };
-
-/// How many times as long as a registry of ours may be silent it may be towards an engine: engines
-/// wait without end, and repeat on their own what fails.
-const PUSH_PATIENCE: u32 = 15;
 
 /// Sees to it that the image of `request` exists and has its names.
 ///
@@ -103,23 +94,9 @@ pub(super) fn key_home(request: &Request) -> Option<Repository> {
     request.keys_in.clone().or_else(|| Some(request.tags.first()?.repository.clone()))
 }
 
-/// An image that the engine has for exactly this key.
-///
-/// A label is inherited by images built on top, so the label alone proves nothing: it must have been
-/// set by the last instruction of the image.
-pub(super) async fn find_in_engine(engine: &Engine, key: Key) -> Result<Option<LocalImage>, Error> {
-    let mark = format!("{}={key}", Key::LABEL);
-    for image in engine.find_labelled(Key::LABEL, &key.to_string()).await? {
-        if engine.last_instruction(&image.id).await?.is_some_and(|last| last.contains(&mark)) {
-            return Ok(Some(image));
-        }
-    }
-    Ok(None)
-}
-
 /// Whether an image of somebody's own can be there: nobody pushes to Docker Hub's official images,
 /// which is where a name without a namespace would be.
-fn is_ours(repository: &Repository) -> bool {
+pub(super) fn is_ours(repository: &Repository) -> bool {
     !(repository.host() == "docker.io" && repository.path().starts_with("library/"))
 }
 
@@ -139,38 +116,20 @@ pub(super) fn announce(why: &Why, request: &Request, world: &World) -> Result<()
     Ok(())
 }
 
-/// An image that was built or found, and where it is.
-enum Made {
-    /// In the engine's store, with all its names.
-    Stored(LocalImage),
-    /// In the registry, and nothing points at it yet.
-    Pushed(Reference),
-}
-
-impl Made {
-    /// What the engine calls it.
-    fn id(&self) -> Option<Digest> {
-        match self {
-            Self::Stored(image) => Some(image.id.digest().clone()),
-            Self::Pushed(_) => None,
-        }
-    }
-}
-
 /// One build for one platform, from the key on.
 pub(super) struct Run<'a> {
-    request: &'a Request,
-    world: &'a World,
-    prepared: Prepared,
-    wish: Wish,
-    progress: &'a dyn Progress,
-    started: Instant,
+    pub(super) request: &'a Request,
+    pub(super) world: &'a World,
+    pub(super) prepared: Prepared,
+    pub(super) wish: Wish,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) started: Instant,
     /// The names whose image it is compared with, to say what changed.
-    since: &'a [Reference],
+    pub(super) since: &'a [Reference],
     /// Images that stand for stages, by the names of these.
-    reused: Vec<(String, Reference)>,
+    pub(super) reused: Vec<(String, Reference)>,
     /// Whether it is a stage of a build that says itself why.
-    is_stage: bool,
+    pub(super) is_stage: bool,
 }
 
 impl<'a> Run<'a> {
@@ -197,7 +156,7 @@ impl<'a> Run<'a> {
     }
 
     /// What stands under the key's tag if it is the image.
-    fn sought(&self) -> Sought<'_> {
+    pub(super) fn sought(&self) -> Sought<'_> {
         let key = self.prepared.key;
         let parts = [(self.request.target_platform(), key)].into_iter().collect();
         Sought { key, parts, signed: self.request.verify_key.as_deref() }
@@ -216,6 +175,7 @@ impl<'a> Run<'a> {
         match plan::decide(&self.wish, found) {
             Plan::Skip((manifest, there)) => {
                 let names = &self.request.tags;
+                self.world.publishes();
                 let tags = publish::point_from(&client, &home, &manifest, names, there).await?;
                 let outcome = several::outcome_of(&tags);
                 let id = if self.request.load {
@@ -235,6 +195,7 @@ impl<'a> Run<'a> {
                     self.world.reporter.say(&changes);
                 }
                 let (outcome, made, stages) = self.made(&why).await?;
+                self.world.publishes();
                 let (manifest, tags) = match self.published_meanwhile(&why, &home).await? {
                     Some(manifest) => {
                         let names = &self.request.tags;
@@ -315,29 +276,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Has the engine pull an image by its digest, and gives it all its names there.
-    async fn pull(&self, home: &Repository, manifest: &Manifest) -> Result<LocalImage, Error> {
-        let engine = self.engine().await?;
-        let name = home.pinned(manifest.digest.clone());
-        let login = self.world.login(home.host()).await.map_err(registry::Error::from)?;
-        let platform = self.request.platform();
-        engine.pull(&name, platform, login.as_ref(), self.progress).await?;
-        let image = engine.inspect(&name.to_string()).await?;
-        let image = image.ok_or_else(|| Error::Strict(format!("the engine lost {name}")))?;
-        for name in &self.request.tags {
-            engine.tag(&image.id, name).await?;
-        }
-        Ok(image)
-    }
-
-    async fn engine(&self) -> Result<&Engine, Error> {
-        self.world.engine().await.map_err(|source| Error::NoEngine {
-            source,
-            why: "It is needed only because the image has to be built; a build that is skipped \
-                  needs none",
-        })
-    }
-
     /// What changed since the image that one of the names points at, where its record can be read.
     async fn changes(&self) -> Option<String> {
         let client = self.world.client();
@@ -352,219 +290,6 @@ impl<'a> Run<'a> {
             }
         }
         None
-    }
-
-    /// The image in the engine's store with all its names, found there or built; then also the
-    /// stages that have keys of their own.
-    async fn image(&self, why: &Why) -> Result<(Outcome, LocalImage, Vec<Stage>), Error> {
-        let engine = self.engine().await?;
-        let there = match why {
-            Why::Forced | Why::NotSkippable(_) => None,
-            _ => find_in_engine(engine, self.prepared.key).await?,
-        };
-        if let Some(image) = there {
-            for name in &self.request.tags {
-                engine.tag(&image.id, name).await?;
-            }
-            return Ok((Outcome::Local, image, Vec::new()));
-        }
-        let (build, stages) = self.build_request().await?;
-        let id = engine.build(&build, self.progress).await?;
-        self.still_the_same().await?;
-        let image = engine.inspect(&id.to_string()).await?;
-        let image =
-            image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
-        Ok((Outcome::Built, image, stages))
-    }
-
-    /// What the engine is asked to build, and the stages that have keys of their own.
-    async fn build_request(&self) -> Result<(BuildRequest, Vec<Stage>), Error> {
-        let stages = self.stages().await?;
-        let mut reused = self.reused.clone();
-        for (name, image) in stages::images(&stages) {
-            self.world.reporter.say(&format!("stage {name}: {} is there", image.familiar()));
-            reused.push((name, image));
-        }
-        let mut build = serve::build_request(self.request, &self.prepared, self.world).await?;
-        stages::reuse(&mut build, &self.prepared, &reused).map_err(Error::Dockerfile)?;
-        Ok((build, stages))
-    }
-
-    /// The image, pushed or ready to be.
-    async fn made(&self, why: &Why) -> Result<(Outcome, Made, Vec<Stage>), Error> {
-        let engine = self.engine().await?;
-        let direct = !self.request.load && engine.pushes_directly().await?;
-        let first = match self.request.tags.first() {
-            Some(first) if direct && !self.is_in(engine, why).await? => first,
-            _ => {
-                let (outcome, image, stages) = self.image(why).await?;
-                return Ok((outcome, Made::Stored(image), stages));
-            }
-        };
-        let (build, stages) = self.build_request().await?;
-        let build = BuildRequest { tags: Vec::new(), ..build };
-        let repository = &first.repository;
-        let insecure = self.world.is_insecure(repository.host());
-        let digest = engine.build_and_push(&build, repository, insecure, self.progress).await?;
-        self.still_the_same().await?;
-        Ok((Outcome::Built, Made::Pushed(repository.pinned(digest)), stages))
-    }
-
-    /// Whether the engine has the image already.
-    async fn is_in(&self, engine: &Engine, why: &Why) -> Result<bool, Error> {
-        match why {
-            Why::Forced | Why::NotSkippable(_) => Ok(false),
-            _ => Ok(find_in_engine(engine, self.prepared.key).await?.is_some()),
-        }
-    }
-
-    /// The stages that have keys of their own (`--cache-stages`).
-    async fn stages(&self) -> Result<Vec<Stage>, Error> {
-        match key_home(self.request).filter(|home| !self.request.offline && is_ours(home)) {
-            Some(home) => stages::look(self.request, self.world, &self.prepared, &home).await,
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Pushes the stages that were built, under their keys: the engine has all their steps now. That
-    /// the image is there does not depend on it.
-    async fn publish_stages(&self, stages: Vec<Stage>) {
-        let reused = stages::images(&stages);
-        for stage in stages.into_iter().filter(|stage| stage.image.is_none()) {
-            let Stage { request, prepared, .. } = stage;
-            let run = Run::new(&request, self.world, prepared, self.progress, &[]);
-            let run = Run { reused: reused.clone(), is_stage: true, ..run };
-            let name = request.target.as_deref().unwrap_or_default();
-            self.world.reporter.say(&format!("storing the stage {name}"));
-            if let Err(error) = Box::pin(run.in_registry()).await {
-                self.world.reporter.warn(&format!("the stage {name} was not published: {error}"));
-            }
-        }
-    }
-
-    /// Fails when something that cannot be pinned is not what is in the key any more.
-    async fn still_the_same(&self) -> Result<(), Error> {
-        for image in &self.prepared.local_images {
-            let now = self.engine().await?.inspect(&image.name).await?;
-            let now = now.map(|found| ImageIdentity::EngineId(found.id.digest().clone()));
-            if now.as_ref() != Some(&image.identity) {
-                return Err(Error::Moved(format!("the image {}", image.name)));
-            }
-        }
-        if self.prepared.not_skippable.is_some() {
-            return Ok(());
-        }
-        for (name, digest) in &self.prepared.unpinned {
-            let Ok(reference) = name.parse::<Reference>() else { continue };
-            let now = self.world.client().resolve(&reference.or_latest()).await?;
-            if now.as_ref() != Some(digest) {
-                return Err(Error::Moved(format!("the image {name}")));
-            }
-        }
-        let (fetched, mut reasons) = (&self.prepared.slice.remotes, Vec::new());
-        let now = remotes::identify(fetched, self.request, self.world, &mut reasons).await;
-        if now != self.prepared.inputs.remotes {
-            return Err(Error::Moved("something that it fetches with ADD".into()));
-        }
-        Ok(())
-    }
-
-    /// The image that another pipeline published under the key while this one was building: many at
-    /// once then end with one image.
-    async fn published_meanwhile(
-        &self,
-        why: &Why,
-        home: &Repository,
-    ) -> Result<Option<Manifest>, Error> {
-        if *why != Why::Missing {
-            return Ok(None);
-        }
-        match publish::find(&self.world.client(), home, &self.sought()).await? {
-            Found::Image(manifest) => Ok(Some(manifest)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Has the engine push a name. Engines do not try again what a registry in trouble refused, and
-    /// what is there already is not sent twice.
-    async fn push_patiently(&self, name: &Reference) -> Result<Digest, Error> {
-        let engine = self.world.engine().await?;
-        let login = self.world.login(name.host()).await.map_err(registry::Error::from)?;
-        let mut pauses = [300, 1000, 3000].into_iter().map(Duration::from_millis);
-        let patience = self.world.timeouts().answer * PUSH_PATIENCE;
-        loop {
-            let watched = Watched::new(self.progress);
-            let push = engine.push(name, login.as_ref(), &watched);
-            let pushed = watched.until_silent(patience, push).await;
-            let pushed = pushed.ok_or_else(|| registry::Error::Timeout {
-                action: format!("push {}", name.familiar()),
-                host: name.host().to_owned(),
-                what: "took nothing from the engine",
-                after: patience,
-            })?;
-            match (pushed, pauses.next()) {
-                (Err(error), Some(pause)) if error.may_pass() => {
-                    self.world.reporter.detail(|| format!("pushing again: {error}"));
-                    tokio::time::sleep(pause).await;
-                }
-                (result, _) => return Ok(result?),
-            }
-        }
-    }
-
-    /// Pushes the first name, unless the image was pushed while it was built, and points the others
-    /// at what was pushed.
-    async fn push(&self, made: &Made) -> Result<(Placed, Vec<Tagged>), Error> {
-        let Some((first, others)) = self.request.tags.split_first() else {
-            return Err(Error::Strict("there is no name to push to".to_owned()));
-        };
-        let client = self.world.client();
-        let pushed = match made {
-            Made::Stored(_) => first.repository.pinned(self.push_patiently(first).await?),
-            Made::Pushed(pushed) => pushed.clone(),
-        };
-        let manifest = client.manifest(&pushed).await?;
-        let manifest = manifest.ok_or_else(|| {
-            Error::Strict(format!("{pushed} was pushed, and the registry does not have it"))
-        })?;
-        // The engine pushes what the name means at that moment: another build may have moved it.
-        if self.prepared.not_skippable.is_none() {
-            let platform = self.request.target_platform();
-            let config = client.image_config(&first.repository, &manifest, &platform).await?;
-            if config.labels.get(Key::LABEL) != Some(&self.prepared.key.to_string()) {
-                return Err(Error::Moved(format!("the name {first} in the engine")));
-            }
-        }
-        if let Made::Pushed(_) = made {
-            client.put_manifest(&first.repository, &first.target(), &manifest).await?;
-        }
-        let mut tags = vec![Tagged { reference: first.clone(), change: TagChange::Pushed }];
-        tags.extend(publish::point(&client, &first.repository, &manifest, others).await?);
-        Ok((Placed { repository: first.repository.clone(), manifest }, tags))
-    }
-
-    /// The last step: from here on, others find the image by its key.
-    async fn publish_key(
-        &self,
-        why: &Why,
-        home: &Repository,
-        image: Placed,
-        tags: Vec<Tagged>,
-    ) -> Result<(Manifest, Vec<Tagged>), Error> {
-        if !why.may_publish_key() {
-            return Ok((image.manifest, tags));
-        }
-        let sign = self.request.sign_key.as_deref();
-        let publication = Publication {
-            world: self.world,
-            home,
-            sought: Sought { signed: self.request.verify_key.as_deref().or(sign), ..self.sought() },
-            inputs: &*self.prepared.inputs,
-            sign,
-            names: &self.request.tags,
-            yields: *why == Why::Missing,
-        };
-        publication.settle(image, tags).await
     }
 
     fn names(&self, change: TagChange) -> Vec<Tagged> {

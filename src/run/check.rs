@@ -2,7 +2,8 @@
 
 use super::{
     Error, World,
-    build::{find_in_engine, key_home, prepare_with_registry, wanted},
+    build::{key_home, prepare_with_registry, wanted},
+    make::find_in_engine,
     publish::{self, Sought},
 };
 use crate::{

@@ -9,15 +9,18 @@ mod check;
 mod doctor;
 mod explain;
 mod images;
+mod make;
 mod parts;
 mod prepare;
 mod prune;
 mod publish;
+mod push;
 mod records;
 mod remotes;
 mod serve;
 mod settle;
 mod several;
+mod signals;
 mod stages;
 mod watched;
 mod world;
@@ -31,6 +34,7 @@ pub use explain::{Side, explain};
 pub use parts::{Part, Whole, prepare_all};
 pub use prepare::{Prepared, prepare};
 pub use prune::{Fate, Keep, Stored, prune};
+pub use signals::{Signal, first_signal};
 pub use world::World;
 
 use crate::{context, dockerfile, engine, registry, settings};
@@ -122,9 +126,14 @@ pub enum Error {
     /// What to compare cannot be found.
     #[error("{0}")]
     Explain(String),
-    /// Ctrl-C.
-    #[error("interrupted; nothing was published")]
-    Interrupted,
+    /// A signal.
+    #[error("{signal}; {}", what_was_published(*publishing))]
+    Stopped {
+        /// Which one.
+        signal: Signal,
+        /// Whether names were being moved.
+        publishing: bool,
+    },
     /// Standard output could not be written.
     #[error("cannot write to stdout: {0}")]
     Stdout(#[from] io::Error),
@@ -139,4 +148,13 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+}
+
+/// What a run had published that was asked to end.
+fn what_was_published(publishing: bool) -> &'static str {
+    if publishing {
+        "its names were being moved, and not all of them may be: run it again"
+    } else {
+        "nothing was published"
+    }
 }

@@ -54,6 +54,7 @@ pub(super) async fn build(
     let why = match plan::decide(&wish, found) {
         Plan::Skip((index, there)) => {
             let names = &request.tags;
+            world.publishes();
             let tags = publish::point_from(&client, &home, &index, names, there).await?;
             return Ok(report(outcome_of(&tags), index, tags, None));
         }

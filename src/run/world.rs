@@ -6,7 +6,10 @@ use std::{
     fmt,
     io::{self, Read as _},
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,7 @@ pub struct World {
     engine: OnceCell<Engine>,
     stdin: Mutex<Option<Vec<u8>>>,
     bases: Mutex<HashMap<Reference, Base>>,
+    publishing: AtomicBool,
 }
 
 /// A base image's manifest, asked for once.
@@ -68,6 +72,7 @@ impl World {
             engine: OnceCell::new(),
             stdin: Mutex::default(),
             bases: Mutex::default(),
+            publishing: AtomicBool::new(false),
         }
     }
 
@@ -129,6 +134,17 @@ impl World {
             Arc::clone(bases.entry(name.clone()).or_default())
         };
         cell.get_or_try_init(async || self.client().manifest(name).await).await.cloned()
+    }
+
+    /// Says that names are being moved from here on.
+    pub(super) fn publishes(&self) {
+        self.publishing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether names may have been moved.
+    #[must_use]
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.load(Ordering::Relaxed)
     }
 
     /// What the conversations with registries have cost so far, in words.
