@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use crate::settings::{BasePolicy, EngineKind, Progress};
 
@@ -56,24 +56,52 @@ pub struct BuildOptions {
     pub engine: Option<EngineKind>,
 
     /// Push the tags; with this, the registry is where built images are looked for
-    #[arg(long)]
-    pub push: bool,
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub push: Option<bool>,
 
     /// Write what was built: a directory, - for a tar on stdout, or type=local|tar|oci[,dest=PATH]
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<String>,
 
     /// Have the image in the engine's store at the end, also when the build was skipped
-    #[arg(long)]
-    pub load: bool,
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub load: Option<bool>,
 
     /// Take base images from their registries only, never from the engine's store
-    #[arg(long)]
-    pub pull: bool,
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub pull: Option<bool>,
 
     /// Build whatever the key says, and without the engine's layer cache
-    #[arg(long)]
-    pub no_cache: bool,
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub no_cache: Option<bool>,
 
     /// Image whose layers the engine may use; may be given several times
     #[arg(long, value_name = "IMAGE")]
@@ -108,6 +136,23 @@ pub struct BuildOptions {
     /// Short for --attest type=sbom
     #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, default_missing_value = "true")]
     pub sbom: Option<String>,
+
+    /// Annotations, as buildx takes them: labels serve
+    #[arg(long, value_name = "NAME=VALUE", hide = true)]
+    pub annotation: Vec<String>,
+
+    /// What the classic builder of the docker command is told; nothing here
+    #[arg(
+        long,
+        alias = "force-rm",
+        alias = "compress",
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub rm: Option<bool>,
 
     /// Limit of the processes of RUN steps, such as nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
@@ -147,8 +192,15 @@ pub struct BuildOptions {
     pub refresh: Option<String>,
 
     /// Let all permission bits count, not only those that git keeps
-    #[arg(long)]
-    pub strict_modes: bool,
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub strict_modes: Option<bool>,
 
     /// Read every file, whatever is remembered of it
     #[arg(long)]
@@ -171,12 +223,26 @@ pub struct BuildOptions {
     pub insecure_registry: Vec<String>,
 
     /// Ask no registry: bases and built images come from the engine's store
-    #[arg(long, conflicts_with_all = ["push", "pull"])]
-    pub offline: bool,
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub offline: Option<bool>,
 
     /// Fail where a registry cannot be asked, instead of building
-    #[arg(long)]
-    pub strict: bool,
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub strict: Option<bool>,
 
     /// How to show the build [default: $BUILDKIT_PROGRESS, or auto]
     #[arg(long, value_enum, value_name = "KIND")]
@@ -189,6 +255,10 @@ pub struct BuildOptions {
     /// Write the identifier of the image to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
+
+    /// Write what buildx calls metadata to a file: digests and names, in JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
 
     /// Settings file [default: smartbuild.toml, if there is one]
     #[arg(long, value_name = "FILE")]

@@ -103,6 +103,8 @@ pub struct Request {
     pub verbosity: Verbosity,
     /// File to write the image's identifier to.
     pub iidfile: Option<PathBuf>,
+    /// File to write what buildx calls metadata to.
+    pub metadata_file: Option<PathBuf>,
     /// Variables and directories of this process.
     pub environment: Environment,
 }
@@ -223,6 +225,7 @@ impl Request {
         environment: &Environment,
     ) -> Result<Self, Error> {
         no_attestations(options)?;
+        no_annotations(options)?;
         let settings = file::Settings::read(options.config.as_deref(), environment)?;
         let context = directory(context.or_else(|| settings.context.clone()))?;
         let dockerfile = match options.file.as_ref().or(settings.file.as_ref()) {
@@ -230,7 +233,19 @@ impl Request {
             Some(path) => DockerfileSource::File(path.clone()),
             None => DockerfileSource::File(default_dockerfile(&context)),
         };
-        let push = options.push || settings.push.unwrap_or_default();
+        let is_on = |typed: Option<bool>, set: Option<bool>| typed.or(set).unwrap_or_default();
+        let offline = is_on(options.offline, None);
+        if offline
+            && let Some((option, _)) = [("--push", options.push), ("--pull", options.pull)]
+                .into_iter()
+                .find(|(_, typed)| *typed == Some(true))
+        {
+            return Err(Error::Conflict(format!(
+                "{option} needs a registry, and --offline asks none: give one of them"
+            )));
+        }
+        // What was typed goes before what the file says.
+        let push = is_on(options.push, settings.push) && !offline;
         let tags = tags(options, &settings, environment)?;
         if push && tags.is_empty() {
             return Err(Error::Conflict(
@@ -267,9 +282,9 @@ impl Request {
             engine: engine(options, &settings, environment)?,
             push,
             output: output(options)?,
-            load: options.load,
-            pull: options.pull,
-            no_cache: options.no_cache,
+            load: is_on(options.load, None),
+            pull: is_on(options.pull, None),
+            no_cache: is_on(options.no_cache, None),
             cache_from: options.cache_from.clone(),
             cache_to: options.cache_to.clone(),
             no_cache_filter: options.no_cache_filter.clone(),
@@ -291,7 +306,7 @@ impl Request {
                 }
                 None => None,
             },
-            strict_modes: options.strict_modes || settings.strict_modes.unwrap_or_default(),
+            strict_modes: is_on(options.strict_modes, settings.strict_modes),
             stat_cache: !options.no_stat_cache,
             keys_in: match options.keys_in.as_ref().or(settings.keys_in.as_ref()) {
                 Some(text) => {
@@ -315,8 +330,8 @@ impl Request {
                 .chain(&settings.insecure_registries)
                 .cloned()
                 .collect(),
-            offline: options.offline,
-            strict: options.strict || settings.strict.unwrap_or_default(),
+            offline,
+            strict: is_on(options.strict, settings.strict),
             progress,
             json: options.json,
             verbosity: match (progress == Progress::Quiet, options.verbose) {
@@ -325,6 +340,7 @@ impl Request {
                 (false, false) => Verbosity::Normal,
             },
             iidfile: options.iidfile.clone(),
+            metadata_file: options.metadata_file.clone(),
             environment: environment.clone(),
         })
     }
@@ -451,7 +467,6 @@ fn text<'e>(environment: &'e Environment, name: &'static str) -> Result<Option<&
     environment.var(name).map_err(|error| Error::Conflict(error.to_string()))
 }
 
-/// Where the build is written to, if that does not meet with other uses of it.
 /// Attestations say when and where a build ran: of an image that stands for its inputs, whoever built
 /// it, they would tell of one build among many.
 fn no_attestations(options: &BuildOptions) -> Result<(), Error> {
@@ -471,6 +486,19 @@ fn no_attestations(options: &BuildOptions) -> Result<(), Error> {
     }
 }
 
+/// Annotations are of a manifest, and a manifest may be in the registry already.
+fn no_annotations(options: &BuildOptions) -> Result<(), Error> {
+    match options.annotation.first() {
+        Some(text) => Err(Error::option(
+            "--annotation",
+            text,
+            "images are built without annotations; use --label, which is in the key",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Where the build is written to, if that does not meet with other uses of it.
 fn output(options: &BuildOptions) -> Result<Option<OutputSpec>, Error> {
     let Some(text) = &options.output else { return Ok(None) };
     let output = pairs::output(text)?;
@@ -478,7 +506,7 @@ fn output(options: &BuildOptions) -> Result<Option<OutputSpec>, Error> {
     if output.to.is_none() && (options.json || options.quiet) {
         return conflict("--output to stdout leaves no room there for --json or --quiet");
     }
-    if options.load {
+    if options.load == Some(true) {
         return conflict("--load and --output do not go together: run smartbuild once for each");
     }
     Ok(Some(output))
