@@ -30,8 +30,8 @@ pub enum Plan<Image> {
 /// Why an image is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The user asked for it (`--no-cache`).
-    Forced,
+    /// The user asked for it, with this option.
+    Forced(&'static str),
     /// The key cannot vouch for the image, because of this.
     NotSkippable(String),
     /// No image of this key was found.
@@ -47,8 +47,8 @@ pub enum Why {
 /// What the user and the inputs say, before anybody is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
-    /// `--no-cache`.
-    pub forced: bool,
+    /// The option that asks for a build whatever is there: `--no-cache`, `--no-cache-filter`.
+    pub forced: Option<&'static str>,
     /// Why the key does not cover everything, where it does not.
     pub not_skippable: Option<String>,
 }
@@ -59,8 +59,8 @@ impl Wish {
     pub fn build_anyway(&self) -> Option<Why> {
         match (&self.not_skippable, self.forced) {
             (Some(reason), _) => Some(Why::NotSkippable(reason.clone())),
-            (None, true) => Some(Why::Forced),
-            (None, false) => None,
+            (None, Some(option)) => Some(Why::Forced(option)),
+            (None, None) => None,
         }
     }
 }
@@ -82,7 +82,7 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forced => f.write_str("--no-cache was given"),
+            Self::Forced(option) => write!(f, "{option} was given"),
             Self::NotSkippable(reason) => write!(f, "the build cannot be skipped: {reason}"),
             Self::Output => f.write_str("it is written into a file (--output)"),
             Self::Missing => f.write_str("there is no image of these inputs yet"),
@@ -116,8 +116,8 @@ mod tests {
     fn a_verified_image_is_used_unless_the_user_or_the_inputs_object() {
         let found = || Found::Image("it");
         assert_eq!(decide(&Wish::default(), found()), Plan::Skip("it"));
-        let forced = Wish { forced: true, ..Wish::default() };
-        assert_eq!(decide(&forced, found()), Plan::Build(Why::Forced));
+        let forced = Wish { forced: Some("--no-cache"), ..Wish::default() };
+        assert_eq!(decide(&forced, found()), Plan::Build(Why::Forced("--no-cache")));
         let uncovered = Wish { not_skippable: Some("ADD of a URL".into()), ..Wish::default() };
         let Plan::Build(why) = decide(&uncovered, found()) else { panic!("it was skipped") };
         assert!(!why.may_publish_key());

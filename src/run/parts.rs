@@ -69,7 +69,7 @@ impl Whole {
     }
 
     pub(super) fn wish(&self, request: &Request) -> Wish {
-        Wish { forced: request.no_cache, not_skippable: self.not_skippable() }
+        Wish { forced: request.forced(), not_skippable: self.not_skippable() }
     }
 }
 

@@ -380,6 +380,18 @@ impl Request {
         self.platforms.iter().map(one).collect()
     }
 
+    /// The option that asks for a build whatever is there already, if one was given.
+    #[must_use]
+    pub fn forced(&self) -> Option<&'static str> {
+        if self.no_cache {
+            Some("--no-cache")
+        } else if self.no_cache_filter.is_empty() {
+            None
+        } else {
+            Some("--no-cache-filter")
+        }
+    }
+
     /// How the Dockerfile is called in messages.
     #[must_use]
     pub fn dockerfile_name(&self) -> String {
