@@ -5,14 +5,12 @@ use std::{collections::BTreeSet, time::Instant};
 use futures_util::future::join;
 
 use super::{
-    Error, Part, Prepared, Whole, World,
-    make::find_in_engine,
-    prepare_all,
+    Error, Part, Prepared, Whole, World, prepare_all,
     publish::{self, Sought},
     records, serve, several,
 };
 use crate::{
-    engine::{BuildRequest, LocalImage, Progress},
+    engine::{LocalImage, Progress},
     inputs::Difference,
     plan::{self, Found, Plan, Why, Wish},
     registry::{Access, Digest, Manifest, Reference, Repository},
@@ -141,7 +139,7 @@ impl<'a> Run<'a> {
         since: &'a [Reference],
     ) -> Self {
         let not_skippable = prepared.not_skippable.clone();
-        let wish = Wish { forced: request.no_cache, not_skippable };
+        let wish = Wish { forced: request.forced(), not_skippable };
         Self {
             request,
             world,
@@ -218,7 +216,7 @@ impl<'a> Run<'a> {
     async fn written(self, output: &OutputSpec) -> Result<Report, Error> {
         let (request, world, progress) = (self.request, self.world, self.progress);
         let (build, _) = self.build_request().await?;
-        let (build, output) = (BuildRequest { tags: Vec::new(), ..build }, serve::output(output));
+        let output = serve::output(output);
         if request.push {
             self.engine().await?.export(&build, &output, progress).await?;
             return self.in_registry().await;
@@ -259,7 +257,7 @@ impl<'a> Run<'a> {
         else {
             return Ok(None);
         };
-        if find_in_engine(self.engine().await?, self.prepared.key).await?.is_some() {
+        if self.prepared.find_in(self.engine().await?).await?.is_some() {
             return Ok(None);
         }
         match publish::find(&self.world.client(), &home, &self.sought()).await {

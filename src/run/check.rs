@@ -3,7 +3,6 @@
 use super::{
     Error, World,
     build::{key_home, prepare_with_registry, wanted},
-    make::find_in_engine,
     publish::{self, Sought},
 };
 use crate::{
@@ -36,7 +35,10 @@ pub async fn check(request: &Request, world: &World) -> Result<Verdict, Error> {
         // Without a name there is no registry to ask; an engine that answers may have the image.
         None => {
             let image = match world.engine().await {
-                Ok(engine) => find_in_engine(engine, key).await?,
+                Ok(engine) => match whole.parts.as_slice() {
+                    [part] => part.prepared.find_in(engine).await?,
+                    _ => None,
+                },
                 Err(_) => None,
             };
             match plan::decide(&wish, image.map_or(Found::Nothing, Found::Image)) {

@@ -2,31 +2,42 @@
 //! hashed.
 
 use super::{
-    Error,
+    Error, Prepared,
     build::{Run, is_ours, key_home},
     remotes, serve,
     stages::{self, Stage},
 };
 use crate::{
-    engine::{BuildRequest, Engine, LocalImage},
+    engine::{BuildRequest, Engine, ImageId, LocalImage},
     inputs::{ImageIdentity, Key},
     plan::Why,
     registry::{self, Digest, Manifest, Reference, Repository},
     report::Outcome,
 };
 
-/// An image that the engine has for exactly this key.
-///
-/// A label is inherited by images built on top, so the label alone proves nothing: it must have been
-/// set by the last instruction of the image.
-pub(super) async fn find_in_engine(engine: &Engine, key: Key) -> Result<Option<LocalImage>, Error> {
-    let mark = format!("{}={key}", Key::LABEL);
-    for image in engine.find_labelled(Key::LABEL, &key.to_string()).await? {
-        if engine.last_instruction(&image.id).await?.is_some_and(|last| last.contains(&mark)) {
-            return Ok(Some(image));
+impl Prepared {
+    /// The image that the engine has for exactly this key.
+    ///
+    /// A label is inherited by images built on top, so the label alone proves nothing: it must have
+    /// been set by the last instruction of the image. Where something had to be looked at again when
+    /// the image was built, it must have a name, too: it gets that after the look.
+    pub(super) async fn find_in(&self, engine: &Engine) -> Result<Option<LocalImage>, Error> {
+        let mark = format!("{}={}", Key::LABEL, self.key);
+        for image in engine.find_labelled(Key::LABEL, &self.key.to_string()).await? {
+            if self.is_looked_at_again() && image.tags.is_empty() {
+                continue;
+            }
+            if engine.last_instruction(&image.id).await?.is_some_and(|last| last.contains(&mark)) {
+                return Ok(Some(image));
+            }
         }
+        Ok(None)
     }
-    Ok(None)
+
+    /// Whether anything counts that cannot be pinned, so that it is looked at again after the build.
+    fn is_looked_at_again(&self) -> bool {
+        !(self.local_images.is_empty() && self.unpinned.is_empty() && self.slice.remotes.is_empty())
+    }
 }
 
 /// An image that was built or found, and where it is.
@@ -69,10 +80,24 @@ impl Run<'_> {
         engine.pull(&name, platform, login.as_ref(), self.progress).await?;
         let image = engine.inspect(&name.to_string()).await?;
         let image = image.ok_or_else(|| Error::Strict(format!("the engine lost {name}")))?;
-        for name in &self.request.tags {
-            engine.tag(&image.id, name).await?;
-        }
+        self.name(engine, &image.id).await?;
         Ok(image)
+    }
+
+    /// Gives an image all its names in the engine.
+    async fn name(&self, engine: &Engine, image: &ImageId) -> Result<(), Error> {
+        for name in &self.request.tags {
+            engine.tag(image, name).await?;
+        }
+        Ok(())
+    }
+
+    /// The image in the engine's store, where it may be used.
+    async fn stored(&self, engine: &Engine, why: &Why) -> Result<Option<LocalImage>, Error> {
+        match why {
+            Why::Forced(_) | Why::NotSkippable(_) => Ok(None),
+            _ => self.prepared.find_in(engine).await,
+        }
     }
 
     /// The image in the engine's store with all its names, found there or built; then also the
@@ -82,19 +107,14 @@ impl Run<'_> {
         why: &Why,
     ) -> Result<(Outcome, LocalImage, Vec<Stage>), Error> {
         let engine = self.engine().await?;
-        let there = match why {
-            Why::Forced | Why::NotSkippable(_) => None,
-            _ => find_in_engine(engine, self.prepared.key).await?,
-        };
-        if let Some(image) = there {
-            for name in &self.request.tags {
-                engine.tag(&image.id, name).await?;
-            }
+        if let Some(image) = self.stored(engine, why).await? {
+            self.name(engine, &image.id).await?;
             return Ok((Outcome::Local, image, Vec::new()));
         }
         let (build, stages) = self.build_request().await?;
         let id = engine.build(&build, self.progress).await?;
         self.still_the_same().await?;
+        self.name(engine, &id).await?;
         let image = engine.inspect(&id.to_string()).await?;
         let image =
             image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
@@ -119,27 +139,18 @@ impl Run<'_> {
         let engine = self.engine().await?;
         let direct = !self.request.load && engine.pushes_directly().await?;
         let first = match self.request.tags.first() {
-            Some(first) if direct && !self.is_in(engine, why).await? => first,
+            Some(first) if direct && self.stored(engine, why).await?.is_none() => first,
             _ => {
                 let (outcome, image, stages) = self.image(why).await?;
                 return Ok((outcome, Made::Stored(image), stages));
             }
         };
         let (build, stages) = self.build_request().await?;
-        let build = BuildRequest { tags: Vec::new(), ..build };
         let repository = &first.repository;
         let insecure = self.world.is_insecure(repository.host());
         let digest = engine.build_and_push(&build, repository, insecure, self.progress).await?;
         self.still_the_same().await?;
         Ok((Outcome::Built, Made::Pushed(repository.pinned(digest)), stages))
-    }
-
-    /// Whether the engine has the image already.
-    async fn is_in(&self, engine: &Engine, why: &Why) -> Result<bool, Error> {
-        match why {
-            Why::Forced | Why::NotSkippable(_) => Ok(false),
-            _ => Ok(find_in_engine(engine, self.prepared.key).await?.is_some()),
-        }
     }
 
     /// The stages that have keys of their own (`--cache-stages`).

@@ -82,12 +82,19 @@ impl Run<'_> {
             Error::Strict(format!("{pushed} was pushed, and the registry does not have it"))
         })?;
         // The engine pushes what the name means at that moment: another build may have moved it.
-        if self.prepared.not_skippable.is_none() {
-            let platform = self.request.target_platform();
-            let config = client.image_config(&first.repository, &manifest, &platform).await?;
-            if config.labels.get(Key::LABEL) != Some(&self.prepared.key.to_string()) {
-                return Err(Error::Moved(format!("the name {first} in the engine")));
-            }
+        let platform = self.request.target_platform();
+        let config = client.image_config(&first.repository, &manifest, &platform).await?;
+        if self.prepared.not_skippable.is_none()
+            && config.labels.get(Key::LABEL) != Some(&self.prepared.key.to_string())
+        {
+            return Err(Error::Moved(format!("the name {first} in the engine")));
+        }
+        if config.platform() != platform {
+            return Err(Error::Strict(format!(
+                "the engine built for {}, and {platform} was asked for: use an engine that can, or \
+                 another --platform",
+                config.platform()
+            )));
         }
         if let Made::Pushed(_) = made {
             client.put_manifest(&first.repository, &first.target(), &manifest).await?;

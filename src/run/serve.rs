@@ -27,7 +27,8 @@ pub(super) async fn build_request(
             Some((name.clone(), Context { root, tree: tree.clone() }))
         })
         .collect();
-    build.tags = request.tags.clone();
+    // No name: until what cannot be pinned was looked at once more, an image of another key might
+    // stand under it.
     build.target = request.target.clone();
     build.build_args = world.proxy_arguments();
     build.build_args.extend(request.build_args.clone());
@@ -35,7 +36,8 @@ pub(super) async fn build_request(
     if prepared.not_skippable.is_none() {
         build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());
     }
-    build.platform = request.platform().cloned();
+    // The key is of one platform, and an engine elsewhere may be of another.
+    build.platform = Some(request.target_platform());
     build.no_cache = request.no_cache;
     build.cache_from = request.cache_from.clone();
     build.network = request.network.clone();

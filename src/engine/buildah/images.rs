@@ -1,6 +1,9 @@
 //! buildah's store: finding, tagging, pushing, pulling.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde::Deserialize;
 
@@ -41,7 +44,7 @@ struct Image {
 #[serde(default, rename_all = "PascalCase")]
 struct Config {
     env: Option<Vec<String>>,
-    labels: Option<std::collections::BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, String>>,
     on_build: Option<Vec<String>>,
 }
 
@@ -54,6 +57,8 @@ struct Step {
 #[derive(Deserialize)]
 struct Listed {
     id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
 }
 
 impl Buildah {
@@ -74,17 +79,17 @@ impl Buildah {
                 said => break said?,
             }
         };
-        let mut ids: Vec<String> = read::<Option<Vec<Listed>>>(ACTION, &said)?
-            .unwrap_or_default()
-            .into_iter()
-            .map(|image| image.id)
-            .collect();
-        ids.sort();
         // One line for each name.
-        ids.dedup();
-        let mut images = Vec::with_capacity(ids.len());
-        for id in ids {
-            images.extend(self.inspect(&id).await?);
+        let mut names = BTreeMap::<String, BTreeSet<String>>::new();
+        for image in read::<Option<Vec<Listed>>>(ACTION, &said)?.unwrap_or_default() {
+            names.entry(image.id).or_default().extend(image.names.unwrap_or_default());
+        }
+        let mut images = Vec::with_capacity(names.len());
+        for (id, names) in names {
+            let found = self.inspect(&id).await?;
+            images.extend(
+                found.map(|image| LocalImage { tags: names.into_iter().collect(), ..image }),
+            );
         }
         Ok(images)
     }
