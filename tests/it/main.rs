@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod changing;
+mod demo;
 mod dockerfile_differential;
 mod engine;
 mod intact;
@@ -19,3 +20,4 @@ mod stages;
 mod stat_cache;
 mod terminal;
 mod trouble;
+mod without_rights;

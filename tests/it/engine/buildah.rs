@@ -7,11 +7,11 @@ use smartbuild::engine::Engine;
 use smartbuild_test_rig::{self as rig, Program, Ran, Work, unique};
 
 use super::{Heard, request};
-use crate::{many::all, pipeline::Pipeline};
-
-/// A user that owns nothing, and the ids that it may give to others in its own namespace.
-const NOBODY: &str = "65534";
-const RANGES: &str = "nobody:200000:65536";
+use crate::{
+    many::all,
+    pipeline::Pipeline,
+    without_rights::{give_to_nobody, without_rights},
+};
 
 /// The smartbuild job as another user would run it: `script` is what runs the program that its
 /// arguments name.
@@ -42,8 +42,7 @@ fn job(pipeline: &Pipeline, script: &str, arguments: &[&str], number: &str) -> P
 /// Runs it once; `PLACE` in the script is the directory of the test, which the user owns.
 fn run(pipeline: &Pipeline, script: &str, arguments: &[&str], number: &str) -> Ran {
     let place = pipeline.work.join("..").canonicalize().unwrap();
-    let owned = Command::new("chown").args(["-R", NOBODY]).arg(&place).status().unwrap();
-    assert!(owned.success());
+    give_to_nobody(&place);
     let script = script.replace("PLACE", place.to_str().unwrap());
     pipeline.work.run(job(pipeline, &script, arguments, number))
 }
@@ -64,24 +63,6 @@ fn main_job(script: &str) {
     pipeline.work.write("greeting", "good morning\n");
     run(&["--push"], "3").success().says(&["greeting"]);
     assert_ne!(pipeline.digest("3"), first);
-}
-
-/// A script that runs the program for a user without rights, in a view of /etc of its own: there the
-/// user has ranges of ids, and this home.
-fn without_rights(home: &str) -> String {
-    format!(
-        "if [ -z \"${{INSIDE-}}\" ]; then\n\
-         echo {RANGES} > PLACE/ranges\n\
-         echo nobody:x:{NOBODY}:{NOBODY}::{home}:/bin/sh > PLACE/passwd\n\
-         grep -v ^nobody: /etc/passwd >> PLACE/passwd\n\
-         mkdir -p PLACE/home\nchown {NOBODY} PLACE/home\n\
-         INSIDE=yes exec unshare -m sh \"$0\" \"$@\"\nfi\n\
-         mount --bind PLACE/passwd /etc/passwd\n\
-         for file in /etc/subuid /etc/subgid; do\n\
-         [ -e $file ] || touch $file\nmount --bind PLACE/ranges $file\ndone\n\
-         unset DOCKER_HOST\nexport HOME=PLACE/home SMARTBUILD_ENGINE=buildah\ncd PLACE/work\n\
-         exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"\n"
-    )
 }
 
 #[test]
