@@ -1,13 +1,22 @@
 //! `smartbuild build`.
 
+use std::path::Path;
+
+use serde_json::json;
+
 use super::{Exit, carry_out};
 use crate::{
-    report,
+    report::{self, Report},
     run::{self, World},
     settings::{Request, Verbosity},
 };
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
+    let files = [&request.iidfile, &request.metadata_file];
+    for path in files.into_iter().flatten() {
+        // What a build before this one wrote would be taken for what this one made, if it fails.
+        report::remove_file(path).map_err(|source| unwritten(path, source))?;
+    }
     let world = World::new(request);
     let progress = report::progress::watch(request.progress);
     let built = carry_out(&world, run::build(request, &world, &*progress));
@@ -16,10 +25,18 @@ pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
     let report = built?;
     world.reporter.finish(&report);
     world.reporter.detail(|| world.conversation());
-    let identifier = report.digest.as_ref().or(report.image_id.as_ref());
+    let identifier = if request.is_for_the_engine() {
+        report.image_id.as_ref().or(report.digest.as_ref())
+    } else {
+        report.digest.as_ref().or(report.image_id.as_ref())
+    };
     if let (Some(path), Some(identifier)) = (&request.iidfile, identifier) {
-        std::fs::write(path, identifier.to_string())
-            .map_err(|source| run::Error::Write { path: path.display().to_string(), source })?;
+        report::file(path, identifier.to_string().as_bytes())
+            .map_err(|source| unwritten(path, source))?;
+    }
+    if let Some(path) = &request.metadata_file {
+        report::file(path, metadata(&report).to_string().as_bytes())
+            .map_err(|source| unwritten(path, source))?;
     }
     if request.json {
         report::json(&report)?;
@@ -27,4 +44,26 @@ pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
         report::text(&identifier.to_string())?;
     }
     Ok(Exit::Done)
+}
+
+fn unwritten(path: &Path, source: std::io::Error) -> run::Error {
+    run::Error::Write { path: path.display().to_string(), source }
+}
+
+/// What buildx writes with `--metadata-file` (buildx `commands/build.go`), as far as it is known, and
+/// the key.
+fn metadata(report: &Report) -> serde_json::Value {
+    let names: Vec<_> = report.tags.iter().map(|tag| tag.reference.to_string()).collect();
+    let mut metadata = json!({
+        "image.name": names.join(","),
+        "io.smartbuild.key": report.key,
+        "io.smartbuild.outcome": report.outcome,
+    });
+    if let Some(digest) = &report.digest {
+        metadata["containerimage.digest"] = json!(digest);
+    }
+    if let Some(id) = &report.image_id {
+        metadata["containerimage.config.digest"] = json!(id);
+    }
+    metadata
 }

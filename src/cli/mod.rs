@@ -8,19 +8,21 @@ mod doctor;
 mod explain;
 mod inputs;
 mod key;
+mod manual;
+mod mistyped;
 mod options;
 mod prune;
 
 use std::{io, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use options::{BuildCommand, BuildOptions};
 
 use crate::{
     engine::BuildError,
     run::{self, Signal, World},
-    settings::{Environment, Request},
+    settings::{self, Environment, Request},
 };
 
 /// Builds and pushes an image, unless the registry already has the image of these inputs.
@@ -52,7 +54,8 @@ Examples:
   smartbuild check .             would the build be skipped?
 
 Exit codes: 0 done, 1 a step of the Dockerfile failed (check: would build),
-2 usage or configuration, 3 registry, credentials or engine.";
+2 usage or configuration, 3 registry, credentials or engine,
+130 interrupted, 143 terminated.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -79,6 +82,14 @@ enum Command {
     },
     /// Delete images of old keys from a registry, and their records
     Prune(prune::PruneOptions),
+    /// Print a completion script, for example for
+    /// ~/.local/share/bash-completion/completions/smartbuild
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for man -l - or a file smartbuild.1
+    Man,
 }
 
 /// How a command ended.
@@ -116,8 +127,13 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            // The reader of --help may be gone; that is not an error.
-            let _ = error.print();
+            let typed: Vec<_> =
+                std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
+            match mistyped::explained(&error, &typed, &subcommands()) {
+                Some(sentence) => crate::report::complain(&settings::Error::Conflict(sentence)),
+                // The reader of --help may be gone; that is not an error.
+                None => drop(error.print()),
+            }
             return exit.into();
         }
     };
@@ -138,17 +154,41 @@ fn run_command(cli: Cli) -> Result<Exit, run::Error> {
     let request = |BuildCommand { options, context }: BuildCommand| {
         Request::new(&options, context, &Environment::capture())
     };
-    match cli.command.unwrap_or(Command::Build(cli.build)) {
+    let Some(command) = cli.command else {
+        return build::run(&request(cli.build).map_err(or_a_subcommand)?);
+    };
+    match command {
         Command::Build(command) => build::run(&request(command)?),
         Command::Key(command) => key::run(&request(command)?),
         Command::Inputs(command) => inputs::run(&request(command)?),
         Command::Check(command) => check::run(&request(command)?),
         Command::Doctor(command) => doctor::run(&request(command)?),
         Command::Prune(options) => prune::run(&options),
+        Command::Completions { shell } => {
+            manual::completions(shell, &mut Cli::command()).map(|()| Exit::Done)
+        }
+        Command::Man => manual::manual(Cli::command()).map(|()| Exit::Done),
         Command::Explain { options, sides } => {
             explain::run(&request(BuildCommand { options, context: None })?, &sides)
         }
     }
+}
+
+/// The names of the subcommands.
+fn subcommands() -> Vec<String> {
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+/// A context that is not there, in the place of a subcommand, may have been meant as one.
+fn or_a_subcommand(error: settings::Error) -> settings::Error {
+    let settings::Error::Context { path, why } = error else { return error };
+    let known = subcommands();
+    let near = mistyped::nearest(&path, known.iter().map(String::as_str));
+    let why = match near.filter(|_| !path.contains(['/', '.'])) {
+        Some(name) => format!("{why} (did you mean smartbuild {name}?)"),
+        None => why,
+    };
+    settings::Error::Context { path, why }
 }
 
 /// The exit code that says what kind of thing went wrong.

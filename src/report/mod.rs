@@ -2,6 +2,7 @@
 //!
 //! Knows how outcomes are worded; must not know how they came about.
 
+mod files;
 mod human;
 pub mod progress;
 mod terminal;
@@ -187,6 +188,7 @@ pub fn complain(error: &dyn std::error::Error) {
     line(&format!("error: {error}"));
 }
 
+pub use files::{file, remove_file};
 pub use human::listing;
 
 /// Writes a text to stdout, with a newline at its end.

@@ -248,11 +248,10 @@ impl Request {
         let push = is_on(options.push, settings.push) && !offline;
         let tags = tags(options, &settings, environment)?;
         if push && tags.is_empty() {
-            return Err(Error::Conflict(
-                "--push needs a name to push to: give -t HOST/NAMESPACE/REPOSITORY:TAG, or set \
-                 IMAGE_URL and CI_PIPELINE_IID as a GitLab pipeline does"
-                    .into(),
-            ));
+            return Err(Error::Conflict(format!(
+                "--push needs a name to push to: give -t HOST/NAMESPACE/REPOSITORY:TAG{}",
+                missing_of_a_pipeline(environment)?
+            )));
         }
         if push && let Some(tag) = tags.iter().find(|tag| tag.digest.is_some()) {
             return Err(Error::option("--tag", tag.to_string(), "a tag cannot have a digest"));
@@ -266,8 +265,6 @@ impl Request {
         build_args.extend(pairs::build_args(&options.build_arg, environment)?);
         let mut labels = settings.labels.clone();
         labels.extend(pairs::labels(&options.label)?);
-        let add_host = options.add_host.iter().chain(&settings.add_host).cloned().collect();
-
         let progress = progress(options, environment)?;
 
         Ok(Self {
@@ -278,7 +275,7 @@ impl Request {
             tags,
             build_args,
             labels,
-            platforms: platforms(options, &settings)?,
+            platforms: platforms(options, &settings, environment)?,
             engine: engine(options, &settings, environment)?,
             push,
             output: output(options)?,
@@ -296,8 +293,8 @@ impl Request {
             ulimits: pairs::ulimits(&options.ulimit)?,
             secrets: pairs::secrets(&options.secret, environment)?,
             ssh: pairs::ssh(&options.ssh, environment)?,
-            network: options.network.clone().or_else(|| settings.network.clone()),
-            add_host,
+            network: network(options, &settings)?,
+            add_host: pairs::hosts(options.add_host.iter().chain(&settings.add_host))?,
             shm_size: options.shm_size.as_deref().map(pairs::size).transpose()?,
             base_policy: options.base_policy.or(settings.base_policy).unwrap_or_default(),
             refresh: match options.refresh.as_ref().or(settings.refresh.as_ref()) {
@@ -380,6 +377,13 @@ impl Request {
         self.platforms.iter().map(one).collect()
     }
 
+    /// Whether the image is wanted in the engine's store, so that it is called there what the engine
+    /// calls it.
+    #[must_use]
+    pub fn is_for_the_engine(&self) -> bool {
+        self.load || !self.push
+    }
+
     /// The option that asks for a build whatever is there already, if one was given.
     #[must_use]
     pub fn forced(&self) -> Option<&'static str> {
@@ -422,8 +426,13 @@ fn directory(path: Option<PathBuf>) -> Result<PathBuf, Error> {
     let path = path.unwrap_or_else(|| PathBuf::from("."));
     let text = path.display().to_string();
     let wrong = |why: String| Err(Error::Context { path: text.clone(), why });
-    if text == "-" || text.contains("://") || text.starts_with("git@") {
-        return wrong("is not a directory: check it out first and give its path".into());
+    if text == "-" {
+        let why = "cannot be read from stdin: give a directory, and -f - for a Dockerfile alone";
+        return wrong(why.into());
+    }
+    if text.contains("://") || text.starts_with("git@") {
+        let why = "is not a directory: fetch it first (git clone, or unpack it), and give its path";
+        return wrong(why.into());
     }
     match std::fs::read_dir(&path) {
         Ok(_) => Ok(path),
@@ -474,6 +483,16 @@ fn tags(
     Ok(tags)
 }
 
+/// What a pipeline would have to set beside what it has set.
+fn missing_of_a_pipeline(environment: &Environment) -> Result<&'static str, Error> {
+    let has = |name| text(environment, name).map(|value| value.is_some());
+    Ok(match (has("IMAGE_URL")?, has("CI_PIPELINE_IID")?) {
+        (true, false) => ", or set CI_PIPELINE_IID beside IMAGE_URL",
+        (false, true) => ", or set IMAGE_URL to the repository, as this GitLab pipeline needs it",
+        _ => ", or set IMAGE_URL and CI_PIPELINE_IID as a GitLab pipeline does",
+    })
+}
+
 /// The value of a variable, which has to be text.
 fn text<'e>(environment: &'e Environment, name: &'static str) -> Result<Option<&'e str>, Error> {
     environment.var(name).map_err(|error| Error::Conflict(error.to_string()))
@@ -518,10 +537,25 @@ fn output(options: &BuildOptions) -> Result<Option<OutputSpec>, Error> {
     if output.to.is_none() && (options.json || options.quiet) {
         return conflict("--output to stdout leaves no room there for --json or --quiet");
     }
+    if output.kind != OutputKind::Oci && options.push != Some(true) && options.iidfile.is_some() {
+        return conflict("files that are written have no identifier: --iidfile goes with an image");
+    }
     if options.load == Some(true) {
         return conflict("--load and --output do not go together: run smartbuild once for each");
     }
     Ok(Some(output))
+}
+
+/// The network of the steps. BuildKit knows these three; `bridge` is what Docker calls its default.
+fn network(options: &BuildOptions, settings: &file::Settings) -> Result<Option<String>, Error> {
+    match options.network.as_ref().or(settings.network.as_ref()) {
+        None => Ok(None),
+        Some(name) if name == "bridge" => Ok(Some("default".to_owned())),
+        Some(name) if ["default", "none", "host"].contains(&name.as_str()) => {
+            Ok(Some(name.clone()))
+        }
+        Some(name) => Err(Error::option("--network", name, "it is default, none or host")),
+    }
 }
 
 /// What was typed, what `SMARTBUILD_ENGINE` says, what the settings file says.
@@ -543,8 +577,19 @@ fn engine(
     }
 }
 
-fn platforms(options: &BuildOptions, settings: &file::Settings) -> Result<Vec<Platform>, Error> {
+/// What was typed, what the settings file says, what the `docker` command is told to build for.
+fn platforms(
+    options: &BuildOptions,
+    settings: &file::Settings,
+    environment: &Environment,
+) -> Result<Vec<Platform>, Error> {
+    const VARIABLE: &str = "DOCKER_DEFAULT_PLATFORM";
     let typed = if options.platform.is_empty() { &settings.platforms } else { &options.platform };
+    if typed.is_empty() {
+        let default = text(environment, VARIABLE)?.filter(|text| !text.is_empty());
+        let parse = |text: &str| text.parse().map_err(|error| Error::option(VARIABLE, text, error));
+        return Ok(default.map(parse).transpose()?.into_iter().collect());
+    }
     let parse = |text: &String| {
         text.parse().map_err(|error| Error::option("--platform", text.clone(), error))
     };

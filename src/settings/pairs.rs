@@ -1,6 +1,6 @@
 //! Options whose value has a form of its own: `KEY=VALUE`, `id=…,src=…`, sizes.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use docker_credential_aliyun::Secret;
 
@@ -87,6 +87,21 @@ pub(super) fn build_args(
         }
     }
     Ok(arguments)
+}
+
+/// Reads `NAME:IP` and `NAME=IP`, with or without brackets around an IPv6 address, and writes the first
+/// form without them (docker/cli `opts/hosts.go`: `ValidateExtraHost`). Docker's word `host-gateway` is
+/// an address, too.
+pub(super) fn hosts<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<String>, Error> {
+    let host = |text: &String| {
+        let (name, address) = text.split_once('=').or_else(|| text.split_once(':'))?;
+        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = bare.unwrap_or(address);
+        let known = address == "host-gateway" || address.parse::<IpAddr>().is_ok();
+        (!name.is_empty() && known).then(|| format!("{name}:{address}"))
+    };
+    let why = "write NAME:IP, for example db:10.0.0.7, or NAME:host-gateway";
+    texts.map(|text| host(text).ok_or_else(|| Error::option("--add-host", text, why))).collect()
 }
 
 pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Error> {

@@ -184,3 +184,62 @@ fn a_build_is_shown_as_asked_for_and_else_as_the_environment_says() {
         assert_eq!((request.progress, request.verbosity), (Progress::Quiet, Verbosity::Quiet));
     }
 }
+
+#[test]
+fn switches_are_turned_off_as_docker_turns_them_off() {
+    let on = request(&["--push", "--pull=true", "--no-cache=1"], &PIPELINE).unwrap();
+    assert!(on.push && on.pull && on.no_cache);
+    let off = request(&["--push=false", "--pull=0", "--no-cache=false", "--rm=true"], &[]).unwrap();
+    assert!(!(off.push || off.pull || off.no_cache));
+}
+
+#[test]
+fn offline_asks_no_registry_whatever_the_settings_file_says() {
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("s.toml");
+    fs::write(&config, "push = true\ntags = [\"localhost:5000/a:1\"]\n").unwrap();
+    let config = config.to_str().unwrap();
+    assert!(request(&["--config", config], &[]).unwrap().push);
+    assert!(!request(&["--config", config, "--push=false"], &[]).unwrap().push);
+    let offline = request(&["--config", config, "--offline"], &[]).unwrap();
+    assert!(offline.offline && !offline.push);
+    for option in ["--push", "--pull"] {
+        let error = request(&["--offline", option], &PIPELINE).unwrap_err().to_string();
+        assert!(error.contains(option) && error.contains("--offline"), "{error}");
+    }
+}
+
+#[test]
+fn hosts_are_written_in_either_form() {
+    let hosts = |text: &str| request(&["--add-host", text], &[]).map(|request| request.add_host);
+    for (text, host) in [
+        ("a:1.2.3.4", "a:1.2.3.4"),
+        ("a=1.2.3.4", "a:1.2.3.4"),
+        ("a:[::1]", "a:::1"),
+        ("a=::1", "a:::1"),
+        ("a:host-gateway", "a:host-gateway"),
+    ] {
+        assert_eq!(hosts(text).unwrap(), [host], "{text}");
+    }
+    for text in ["a", "a:", ":1.2.3.4", "a:1.2.3"] {
+        assert!(hosts(text).unwrap_err().to_string().contains("--add-host"), "{text}");
+    }
+}
+
+#[test]
+fn networks_that_no_builder_knows_are_refused() {
+    let network = |name: &str| request(&["--network", name], &[]).map(|request| request.network);
+    assert_eq!(network("bridge").unwrap().as_deref(), Some("default"));
+    assert_eq!(network("none").unwrap().as_deref(), Some("none"));
+    assert!(network("foo").unwrap_err().to_string().contains("default, none or host"));
+}
+
+#[test]
+fn the_default_platform_is_that_of_docker() {
+    let platforms = |line: &[&str]| {
+        let request = request(line, &[("DOCKER_DEFAULT_PLATFORM", "linux/arm64")]).unwrap();
+        request.platforms.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(platforms(&[]), ["linux/arm64"]);
+    assert_eq!(platforms(&["--platform", "linux/amd64"]), ["linux/amd64"]);
+}

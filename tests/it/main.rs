@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod changing;
+mod command_line;
 mod demo;
 mod dockerfile_differential;
 mod engine;
