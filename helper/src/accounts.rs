@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::environment::Environment;
 use crate::host::Host;
+use crate::region::{Region, is_instance_id};
 
 /// The variable that names another file than `config.toml` in our configuration directory.
 pub const CONFIG_VARIABLE: &str = "DOCKER_CREDENTIAL_ALIYUN_CONFIG";
@@ -42,7 +43,7 @@ pub struct Account {
     /// registry itself tells.
     pub instance_id: Option<String>,
     /// The region of the instance. Without it, the host name or the registry itself tells.
-    pub region_id: Option<String>,
+    pub region_id: Option<Region>,
     /// The profile of `~/.aliyun/config.json` or `~/.alibabacloud/credentials` whose identity
     /// counts for these hosts. Without it, the machine's identity does.
     pub profile: Option<String>,
@@ -111,6 +112,11 @@ impl Accounts {
         for account in &mut accounts.accounts {
             if account.domains.is_empty() {
                 return Err("a [[registry]] has no domains".to_owned());
+            }
+            if let Some(id) = account.instance_id.as_deref().filter(|id| !id.is_empty())
+                && !is_instance_id(id)
+            {
+                return Err(format!("instanceId {id:?} is not an id such as cri-0123456789abcdef"));
             }
             for domain in &mut account.domains {
                 *domain = normal_form(domain)?;
@@ -218,7 +224,7 @@ regionId = "cn-shanghai"
 
     fn region(host: &str) -> Option<String> {
         let accounts = Accounts::parse(FILE).unwrap();
-        accounts.find(&Host::parse(host).unwrap())?.region_id.clone()
+        Some(accounts.find(&Host::parse(host).unwrap())?.region_id.clone()?.to_string())
     }
 
     #[test]
@@ -254,7 +260,9 @@ regionId = "cn-shanghai"
     fn a_file_that_cannot_be_meant_is_refused_with_its_line() {
         for (text, word) in [
             ("[[registry]]\ndomains = [\"a.io\"]\ninstanceID = \"x\"", "line 3"),
-            ("[[registry]]\nregionId = \"x\"", "domains"),
+            ("[[registry]]\nregionId = \"cn-hangzhou\"", "domains"),
+            ("[[registry]]\ndomains = [\"a.io\"]\nregionId = \"a.example/x\"", "line 3: "),
+            ("[[registry]]\ndomains = [\"a.io\"]\ninstanceId = \"acme\"", "cri-0123456789abcdef"),
             ("[[registry]]\ndomains = []", "no domains"),
             ("[[registry]]\ndomains = [\"a b\"]", "a b"),
             ("[[registry]]\ndomains = [\"*.com\"]", "too much"),

@@ -12,6 +12,7 @@ pub mod host;
 pub mod keychain;
 pub mod openapi;
 pub mod protocol;
+pub mod region;
 pub mod registry;
 pub mod secret;
 pub mod sources;

@@ -116,6 +116,21 @@ fn a_host_without_region_says_what_to_set() {
 }
 
 #[test]
+fn a_registry_cannot_send_the_keys_elsewhere() {
+    let cloud = Cloud::start();
+    let host = cloud.host();
+    let work = machine(&format!("[[registry]]\ndomains = ['{host}']\n"));
+    for service in
+        ["registry.aliyuncs.com:attacker.example/x:china:cri-a", "registry.aliyuncs.com:evil:1"]
+    {
+        cloud.set_service(service);
+        let get = keyed(Program::helper(["get"]).input(&*host)).env("HTTPS_PROXY", cloud.url());
+        work.run(get).exits(1).says(&["the region of", "regionId"]);
+    }
+    assert_eq!(cloud.calls(), ["challenge", "challenge"]);
+}
+
+#[test]
 fn a_list_names_the_configured_hosts_that_have_an_identity() {
     let cloud = Cloud::start();
     let work = machine(

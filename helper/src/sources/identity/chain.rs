@@ -15,6 +15,7 @@ use super::{IdentityError, Problem, ecs, external, fetch, ini, profile};
 use crate::environment::Environment;
 use crate::openapi::sts::{self, Role};
 use crate::openapi::{AccessKey, Caller, Endpoint, Network};
+use crate::region::Region;
 
 /// Where the firmware tells what machine this is.
 const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
@@ -49,7 +50,7 @@ pub(super) struct Assume {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct StsPlace {
     pub(super) endpoint: Option<Endpoint>,
-    pub(super) region: Option<String>,
+    pub(super) region: Option<Region>,
     pub(super) vpc: bool,
 }
 
@@ -68,7 +69,7 @@ pub(super) struct Obtain<'a> {
     /// Where instance metadata is.
     pub(super) metadata: &'a str,
     /// The region and network of the registry: from inside a VPC only its own STS can be reached.
-    pub(super) registry: (Option<&'a str>, Network),
+    pub(super) registry: (Option<&'a Region>, Network),
 }
 
 /// The identity that the environment and the vendor's files name; `None` if there is none.
@@ -260,8 +261,8 @@ impl StsPlace {
         let (registry_region, registry_network) = with.registry;
         let network = if self.vpc { Network::Vpc } else { registry_network };
         let region = match network {
-            Network::Vpc => self.region.as_deref().or(registry_region),
-            Network::Public => self.region.as_deref(),
+            Network::Vpc => self.region.as_ref().or(registry_region),
+            Network::Public => self.region.as_ref(),
         };
         Endpoint::sts(region, network)
     }
@@ -364,6 +365,7 @@ mod tests {
             ("ALIBABA_CLOUD_CONFIG_FILE", "hunter2"),
             ("ALIBABA_CLOUD_CREDENTIALS_FILE", "hunter2"),
             ("ALIBABA_CLOUD_STS_ENDPOINT", "endpoint"),
+            ("ALIBABA_CLOUD_STS_REGION", "region"),
         ] {
             let value = if set.ends_with("STS_ENDPOINT") { "ftp://x" } else { "hunter2" };
             let error = origin(&machine().with(set, value));

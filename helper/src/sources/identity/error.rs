@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::environment::NotText;
 use crate::openapi::{CallError, EndpointError};
+use crate::region::RegionError;
 use crate::transport::TransportError;
 
 /// An identity that is configured but gives no keys, and where it was configured.
@@ -88,6 +89,9 @@ pub enum Problem {
     /// An endpoint that is not one.
     #[error(transparent)]
     Endpoint(EndpointError),
+    /// A region that is not one.
+    #[error(transparent)]
+    Region(RegionError),
     /// `ALIBABA_CLOUD_DISABLE_EXTERNAL_PROCESS` is on.
     #[error("it asks {0} for keys, which ALIBABA_CLOUD_DISABLE_EXTERNAL_PROCESS forbids here")]
     ExternalDisabled(&'static str),

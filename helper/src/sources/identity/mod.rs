@@ -186,7 +186,7 @@ impl<'a> TokenExchange<'a> {
             caller,
             environment: self.environment,
             metadata: &metadata,
-            registry: (place.region.as_deref(), place.network),
+            registry: (place.region.as_ref(), place.network),
         };
         let origin = || found.origin.clone();
         let key = found.identity.obtain(&with);

@@ -12,6 +12,7 @@ use super::oidc::OidcToken;
 use super::{Assume, Identity, IdentityError, Problem, StsPlace, external};
 use crate::openapi::sts::Role;
 use crate::openapi::{AccessKey, Endpoint};
+use crate::region::Region;
 use crate::secret::Secret;
 
 /// A profile whose source is a profile whose source ...: more than anybody needs.
@@ -229,10 +230,11 @@ impl Profile {
             external_id: text(&self.external_id),
         };
         let endpoint = text(&self.sts_endpoint).map(|text| Endpoint::parse(&text)).transpose();
+        let region = text(&self.sts_region).map(|text| Region::parse(&text)).transpose();
         let outer = context.sts.clone();
         let sts = StsPlace {
             endpoint: endpoint.map_err(Problem::Endpoint)?.or(outer.endpoint),
-            region: text(&self.sts_region).or(outer.region),
+            region: region.map_err(Problem::Region)?.or(outer.region),
             vpc: self.enable_vpc || outer.vpc,
         };
         Ok(Assume { role, sts })
