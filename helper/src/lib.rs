@@ -56,6 +56,9 @@ pub enum Error {
     /// Something hangs.
     #[error("no answer within {} seconds", keychain::DEADLINE.as_secs())]
     Timeout,
+    /// A fault of this program.
+    #[error("the program stopped in the middle of its work; this is a fault of it, please report it")]
+    Broken,
 }
 
 /// The credential for a registry (`host`, `host:port`, or an address with scheme and path): the
