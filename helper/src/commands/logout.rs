@@ -22,10 +22,7 @@ pub(super) struct Logout {
 impl Logout {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
         let host = Host::parse(&self.host)?;
-        let vault = match &self.store {
-            Some(_) => Some(login::open(self.store.as_ref(), environment)?),
-            None => store::open(environment)?,
-        };
+        let vault = store::open(&login::with_store(self.store.as_ref(), environment))?;
         let stored = match &vault {
             Some(vault) => vault.get(&host)?,
             None => None,

@@ -62,6 +62,31 @@ fn without_a_store_login_says_the_ways_out_before_it_asks() {
 }
 
 #[test]
+fn a_login_that_fails_and_a_logout_leave_no_store_behind() {
+    let work = Work::new();
+    work.run(login("127.0.0.1:1", PASSWORD)).exits(1);
+    let logout = ["logout", "--store", "file", "r.example"];
+    work.run(Program::helper(logout)).success().says(&["There was no password of r.example"]);
+    for place in [".config", ".local/share"] {
+        assert!(!work.home().join(place).join("docker-credential-aliyun").exists(), "{place}");
+    }
+    // A file whose key is gone is told as that: to log in once more would not help.
+    let kept = || login("r.example", PASSWORD).args(["--no-check"]);
+    work.run(kept()).success();
+    work.remove("../home/.config/docker-credential-aliyun/key");
+    work.run(kept()).exits(1).says(&["credentials.json is not there: put it back", "remove the file"]);
+}
+
+#[test]
+fn a_login_behind_another_one_says_how_to_come_before_it() {
+    let work = Work::new();
+    let kept = || login("r.example", PASSWORD).args(["--no-check"]);
+    let variables = [("REGISTRY_URL", "r.example"), ("REGISTRY_USERNAME", USER)];
+    let ran = work.run(kept().envs(variables).env("REGISTRY_PASSWORD", "other")).success();
+    ran.says(&["But REGISTRY_USERNAME and REGISTRY_PASSWORD will be used", "unset what names it"]);
+}
+
+#[test]
 #[ignore = "needs a registry: run tests/run.sh"]
 fn login_proves_stores_and_logout_forgets() {
     for registry in [Registry::htpasswd(USER, PASSWORD), Registry::token(USER, PASSWORD)] {

@@ -3,7 +3,7 @@
 use std::thread;
 
 use serde_json::{Value, json};
-use smartbuild_test_rig::Work;
+use smartbuild_test_rig::{Program, Work};
 
 use crate::rig::{NOT_FOUND, PASSWORD, USER};
 use crate::session::Session;
@@ -44,6 +44,27 @@ fn what_one_program_stores_the_other_reads() {
     session.theirs(&work, "erase", "a.example").success();
     assert_eq!(session.ours(&work, "get", "a.example").exits(1).stdout(), NOT_FOUND);
     session.ours(&work, "erase", "a.example").success();
+}
+
+#[test]
+#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
+fn an_encrypted_file_does_not_hide_the_keyring_without_a_word() {
+    let (session, work) = (Session::unlocked(), Work::new());
+    session.ours(&work, "store", &request("a.example", USER, PASSWORD)).success();
+    let login = |arguments: &[&str], host: &str| {
+        let fixed = ["login", "--no-check", "--password-stdin", "-u", USER];
+        let program = Program::helper([&fixed, arguments, &[host]].concat()).input("typed\n");
+        work.run(session.join(program)).success()
+    };
+    login(&[], "b.example").hides("From now on");
+    let ran = login(&["--store", "file"], "c.example");
+    let words = ["From now on logins are looked for in the encrypted file", "a.example, b.example"];
+    ran.says(&words).says(&["no more in the Secret Service", "DOCKER_CREDENTIAL_ALIYUN_STORE"]);
+    assert_eq!(session.ours(&work, "get", "a.example").exits(1).stdout(), NOT_FOUND);
+    login(&["--store", "file"], "d.example").hides("From now on");
+    login(&["--store", "file"], "a.example");
+    let ran = login(&["--store", "secret-service"], "a.example");
+    ran.says(&["But the encrypted file", "set DOCKER_CREDENTIAL_ALIYUN_STORE=secret-service"]);
 }
 
 #[test]
