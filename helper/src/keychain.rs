@@ -74,6 +74,7 @@ impl Keychain for SystemKeychain {
     fn erase(&self, host: &Host) -> Result<(), Error> {
         let host = host.clone();
         self.in_time(move |environment| {
+            sources::identity::forget(environment, &host);
             if let Some(vault) = store::open(environment)? {
                 vault.erase(&host)?;
             }

@@ -6,6 +6,7 @@ use super::{CommandError, login, say};
 use crate::credential_for;
 use crate::environment::Environment;
 use crate::host::Host;
+use crate::sources;
 use crate::store::{self, Choice};
 
 /// Forget a registry's password
@@ -23,6 +24,7 @@ impl Logout {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
         let host = Host::parse(&self.host)?;
         let vault = store::open(&login::with_store(self.store.as_ref(), environment))?;
+        sources::identity::forget(environment, &host);
         let stored = match &vault {
             Some(vault) => vault.get(&host)?,
             None => None,

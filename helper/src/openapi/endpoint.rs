@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::region::Region;
 
 /// Over which network an API is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Network {
     /// Over the internet.
     #[default]

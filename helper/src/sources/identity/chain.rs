@@ -215,6 +215,15 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, Problem> {
 }
 
 impl Identity {
+    /// Whether its keys depend on the machine that asks, and not only on what is configured.
+    pub(super) fn is_the_machines(&self) -> bool {
+        match self {
+            Self::Instance { .. } => true,
+            Self::Role { base, .. } => base.is_the_machines(),
+            _ => false,
+        }
+    }
+
     /// The role that this identity takes.
     pub(super) fn taking(self, assume: Assume) -> Self {
         Self::Role { base: Box::new(self), assume }

@@ -18,8 +18,9 @@ use crate::transport::{Deadline, Route, Transport, is_loopback};
 /// The longest that a registry may take for its challenge.
 const CHALLENGE: Duration = Duration::from_secs(3);
 
-/// What is known without asking anybody.
-#[derive(Debug)]
+/// What is known without asking anybody. All of it, and nothing else, decides whom a token is asked
+/// of and for which instance.
+#[derive(Debug, Hash)]
 pub(super) struct Place<'a> {
     host: &'a Host,
     /// Whether the user configured the host by name.
@@ -32,7 +33,7 @@ pub(super) struct Place<'a> {
 }
 
 /// What is known of the instance.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 enum Instance {
     /// There is none: the personal edition.
     Personal,

@@ -116,11 +116,16 @@ impl<'a> TokenExchange<'a> {
         let accounts = Accounts::read(self.environment)?;
         let account = accounts.find(host);
         let Some(found) = self.identity(host, account)? else { return Ok(None) };
+        let place = Place::guess(host, account, self.environment);
+        let replaced = self.replaced_endpoint(account)?;
+        let machine = if found.identity.is_the_machines() { machine() } else { None };
         let cache = TokenCache::open(self.environment);
-        let slot = cache.as_ref().map(|cache| cache.slot(host, &found.identity));
+        // Whatever is corrected in the configuration counts at once.
+        let depends_on = (&found.identity, &place, &replaced, machine);
+        let slot = cache.as_ref().map(|cache| cache.slot(host, &depends_on));
         let deadline = Deadline::after(TIME_LIMIT);
         let token = cache::get_or_fetch(slot.as_ref(), deadline, self.now, |deadline| {
-            self.exchange(host, account, &found, deadline)
+            self.exchange(place, replaced.as_ref(), &found, deadline)
         })?;
         Ok(token.map(|token| Credential {
             username: token.user,
@@ -168,11 +173,22 @@ impl<'a> TokenExchange<'a> {
         Ok(Some(Found { identity: found.identity.taking(assume), origin }))
     }
 
+    /// Container Registry's endpoint, if one is set for the account or for this machine.
+    fn replaced_endpoint(
+        &self,
+        account: Option<&Account>,
+    ) -> Result<Option<Endpoint>, ExchangeError> {
+        match endpoint("endpoint", account.and_then(|a| a.endpoint.as_deref()))? {
+            Some(endpoint) => Ok(Some(endpoint)),
+            None => endpoint(CR_ENDPOINT, self.environment.var(CR_ENDPOINT).ok().flatten()),
+        }
+    }
+
     /// Asks for a new token.
     fn exchange(
         &self,
-        host: &Host,
-        account: Option<&Account>,
+        place: Place<'_>,
+        replaced: Option<&Endpoint>,
         found: &Found,
         deadline: Deadline,
     ) -> Result<Option<AuthorizationToken>, ExchangeError> {
@@ -181,7 +197,6 @@ impl<'a> TokenExchange<'a> {
         let caller = Caller { transport: &transport, deadline };
         let metadata = endpoint(METADATA_ENDPOINT, variable(METADATA_ENDPOINT))?;
         let metadata = metadata.map_or_else(|| ecs::ENDPOINT.to_owned(), |found| found.to_string());
-        let place = Place::guess(host, account, self.environment);
         let with = Obtain {
             caller,
             environment: self.environment,
@@ -193,11 +208,7 @@ impl<'a> TokenExchange<'a> {
         let Some(key) = key.map_err(|problem| IdentityError::new(origin(), problem))? else {
             return Ok(None);
         };
-        let replaced = match endpoint("endpoint", account.and_then(|a| a.endpoint.as_deref()))? {
-            Some(endpoint) => Some(endpoint),
-            None => endpoint(CR_ENDPOINT, variable(CR_ENDPOINT))?,
-        };
-        let registry = place.locate(&caller, &key, replaced.as_ref())?;
+        let registry = place.locate(&caller, &key, replaced)?;
         let token = match &registry.instance_id {
             Some(id) => acr::enterprise_token(&caller, &registry.endpoint, &key, id),
             None => acr::personal_token(&caller, &registry.endpoint, &key),
@@ -262,6 +273,19 @@ fn has_token_form(text: &str) -> bool {
             .ok()
             .and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok())
             .is_some_and(|token| token.get("time").is_some())
+}
+
+/// The number that Linux draws each time it starts (random(4)). Machines that share a home, and with
+/// it the cache, have roles of their own.
+fn machine() -> Option<Vec<u8>> {
+    std::fs::read("/proc/sys/kernel/random/boot_id").ok()
+}
+
+/// Forgets the tokens that are kept for a host.
+pub fn forget(environment: &Environment, host: &Host) {
+    if let Some(cache) = TokenCache::open_existing(environment) {
+        cache.forget(host);
+    }
 }
 
 /// An endpoint that a variable or a field sets.
