@@ -82,6 +82,27 @@ fn another_user_leaves_one_item() {
 
 #[test]
 #[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
+fn of_two_users_at_once_one_stays() {
+    let (session, work) = (Session::unlocked(), Work::new());
+    for round in 0..20 {
+        let users = ["a", "b", "c"].map(|user| format!("{user}{round}"));
+        thread::scope(|scope| {
+            for user in &users {
+                let (session, work) = (&session, &work);
+                let store = move || session.ours(work, "store", &request("r.example", user, user));
+                scope.spawn(move || store().success());
+            }
+        });
+        let read = session.ours(&work, "get", "r.example").success().json();
+        let user = read["Username"].as_str().unwrap();
+        assert!(users.iter().any(|known| known == user) && read["Secret"] == user, "{read}");
+        let theirs = session.theirs(&work, "list", "").success().json();
+        assert_eq!(theirs, json!({ "r.example": user }));
+    }
+}
+
+#[test]
+#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
 fn a_locked_keyring_is_an_answer() {
     let (session, work) = (Session::unlocked(), Work::new());
     session.ours(&work, "store", &request("r.example", USER, PASSWORD)).success();
