@@ -104,7 +104,7 @@ fn answered_hosts(environment: &Environment) -> BTreeMap<Host, String> {
     let sources = sources::all(environment);
     let mut hosts = BTreeMap::new();
     for (position, source) in sources.iter().enumerate() {
-        for (host, username) in source.list().unwrap_or_default() {
+        for (host, username) in source.list_open().unwrap_or_default() {
             if hosts.contains_key(&host) {
                 continue;
             }

@@ -226,6 +226,12 @@ impl CredentialApi for HelperItem {
         self.find().map(|mut body| std::mem::take(&mut body.secret).into_bytes())
     }
 
+    /// None. What a helper lists it is taken to have: to ask it for each entry takes a process each,
+    /// and may make it ask somebody.
+    fn get_attributes(&self) -> Result<HashMap<String, String>> {
+        Ok(HashMap::new())
+    }
+
     fn delete_credential(&self) -> Result<()> {
         self.find()?;
         self.store.ask("erase", self.server.as_bytes()).map(drop)

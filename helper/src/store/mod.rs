@@ -120,10 +120,28 @@ impl Vault {
     /// # Errors
     /// The store does not say.
     pub fn list(&self) -> Result<Vec<(Host, String)>, StoreError> {
+        self.list_those(|_| true)
+    }
+
+    /// The same without the entries that the store does not give away now, such as those of a locked
+    /// keyring.
+    ///
+    /// # Errors
+    /// The store does not say.
+    pub fn list_open(&self) -> Result<Vec<(Host, String)>, StoreError> {
+        // Attributes are to be had where the secret is: that is their rule in `keyring-core`.
+        self.list_those(|entry| entry.get_attributes().is_ok())
+    }
+
+    fn list_those(
+        &self,
+        is_wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<Vec<(Host, String)>, StoreError> {
         let entries = self.search(None).map_err(|error| self.explain(error))?;
+        let wanted = entries.into_iter().filter(|(entry, _, _)| is_wanted(entry));
         let named =
             |(_, server, username): (_, String, _)| Some((Host::parse(&server).ok()?, username));
-        Ok(entries.into_iter().filter_map(named).collect())
+        Ok(wanted.filter_map(named).collect())
     }
 
     /// Entries with their server and user: those whose server is written as the host, or all.

@@ -115,6 +115,10 @@ fn a_locked_keyring_is_an_answer() {
     session.ours(&work, "erase", "r.example").exits(1).says(&[locked]);
     // A stranger to the keyring is none of its business.
     assert_eq!(session.ours(&work, "get", "other.example").exits(1).stdout(), NOT_FOUND);
+    // A client that is told of it asks for it, and gives up the build when that fails.
+    assert_eq!(session.ours(&work, "list", "").success().stdout(), "{}\n");
+    let status = work.run(session.join(Program::helper(["status"]))).success();
+    assert!(status.stdout().contains("r.example: no login: the Secret Service is locked"));
 }
 
 #[test]
