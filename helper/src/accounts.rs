@@ -19,7 +19,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::environment::Environment;
-use crate::host::Host;
+use crate::host::{Host, without_login};
 use crate::region::{Region, is_instance_id};
 
 /// The variable that names another file than `config.toml` in our configuration directory.
@@ -172,10 +172,10 @@ fn normal_form(domain: &str) -> Result<String, String> {
     match Host::parse(name) {
         // `*.com` would hand a token to hosts that nobody can have meant.
         Ok(_) if !star.is_empty() && !name.contains('.') => {
-            Err(format!("the pattern `{domain}` covers too much"))
+            Err(format!("the pattern `{}` covers too much", without_login(domain)))
         }
         Ok(host) => Ok(format!("{star}{host}")),
-        Err(error) => Err(format!("`{domain}` in domains: {error}")),
+        Err(error) => Err(format!("in domains: {error}")),
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Pure. It knows names; it must not know networks, files or credentials.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -53,13 +54,19 @@ impl Host {
         }
         parse_key(text)
             .map(|key| Self { key })
-            .ok_or_else(|| HostError::Malformed(text.chars().take(200).collect()))
+            .ok_or_else(|| HostError::Malformed(without_login(text).chars().take(200).collect()))
     }
 
     /// The normal form: lower case, without scheme, path or default port.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.key
+    }
+
+    /// The normal form without the port.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        split_port(&self.key).map_or(&self.key, |(name, _)| name)
     }
 
     /// The address that clients look for in a list of entries: the normal form, except for Docker
@@ -77,6 +84,17 @@ impl Host {
     #[must_use]
     pub fn acr(&self) -> Option<Acr> {
         Acr::parse(&self.key)
+    }
+}
+
+/// An address for an error: without the user name and the password that may stand before the host.
+/// Whatever comes before the last `@` may belong to them, if the address is written wrongly enough.
+#[must_use]
+pub fn without_login(address: &str) -> Cow<'_, str> {
+    let Some((_, rest)) = address.rsplit_once('@') else { return address.into() };
+    match address.split_once("://") {
+        Some((scheme, _)) if !scheme.contains('@') => format!("{scheme}://***@{rest}").into(),
+        _ => format!("***@{rest}").into(),
     }
 }
 
@@ -340,6 +358,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_a_host_without_its_port() {
+        let name = |text: &str| Host::parse(text).unwrap().name().to_owned();
+        assert_eq!(name("r.example:5000"), "r.example");
+        assert_eq!(name("[::1]"), "[::1]");
+        assert_eq!(name("[::1]:5000"), "[::1]");
+        assert_eq!(name("r.example"), "r.example");
+    }
+
+    #[test]
     fn docker_hub_is_one_entry_and_its_tokens_are_others() {
         for spelling in ["docker.io", "index.docker.io", "https://index.docker.io/v1/"] {
             assert_eq!(key(spelling), "index.docker.io");
@@ -363,7 +390,6 @@ mod tests {
             "a:5000:1",
             "a:x",
             "a:+80",
-            "user@r.example",
             "r.example\\.evil",
             "https://",
             "ftp://r.example",
@@ -377,6 +403,20 @@ mod tests {
         for text in malformed {
             assert_eq!(Host::parse(text), Err(HostError::Malformed(text.into())));
         }
+    }
+
+    #[test]
+    fn no_error_repeats_a_login_in_an_address() {
+        for (text, shown) in [
+            ("user@r.example", "***@r.example"),
+            ("https://ci:hunter2@r.example/", "https://***@r.example/"),
+            ("ci:hunter2@r.example:5000", "***@r.example:5000"),
+            ("https://ci:hunter/2@x@r.example", "https://***@r.example"),
+            ("ci@1:hunter2://@r.example", "***@r.example"),
+        ] {
+            assert_eq!(Host::parse(text), Err(HostError::Malformed(shown.into())), "{text}");
+        }
+        assert_eq!(without_login("https://r.example/v2/"), "https://r.example/v2/");
     }
 
     #[test]

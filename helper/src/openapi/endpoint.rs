@@ -6,6 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::host::without_login;
 use crate::region::Region;
 
 /// Over which network an API is reached.
@@ -36,7 +37,7 @@ impl Endpoint {
     /// # Errors
     /// If there is a path, a query, a user name, a blank, another scheme or nothing at all.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let wrong = || EndpointError(text.to_owned());
+        let wrong = || EndpointError(without_login(text).into_owned());
         let trimmed = text.trim();
         let (scheme, authority) = match trimmed.split_once("://") {
             Some(("https", rest)) => ("https", rest),
@@ -142,5 +143,7 @@ mod tests {
         for wrong in ["", "https://", "ftp://x", "x/y", "https://u:p@x", "a b", "https://x?y"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+        let error = parse("https://key:hunter2@cr.example.com").unwrap_err().to_string();
+        assert!(error.contains("`https://***@cr.example.com`"), "{error}");
     }
 }

@@ -35,6 +35,13 @@ fn a_missing_password_is_named_on_both_channels() {
 }
 
 #[test]
+fn a_password_in_the_url_is_not_repeated() {
+    let get = Program::helper(["get"]).input("registry.cn-hangzhou.aliyuncs.com");
+    let ran = Work::new().run(in_job(get, "https://ci:hunter2@r.example/")).exits(1);
+    ran.hides("hunter2").says(&["REGISTRY_URL names no registry: \"https://***@r.example/\""]);
+}
+
+#[test]
 fn list_names_the_hosts_that_docker_asks_for() {
     let host = "registry.cn-hangzhou.aliyuncs.com";
     let work = configured(host);

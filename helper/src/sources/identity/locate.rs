@@ -191,8 +191,7 @@ struct Challenge {
 /// error: there are other ways.
 fn challenge(caller: &Caller<'_>, host: &Host) -> Option<Challenge> {
     let name = host.as_str();
-    let bare = name.rsplit_once(':').map_or(name, |(bare, _)| bare);
-    let scheme = if is_loopback(bare) { "http" } else { "https" };
+    let scheme = if is_loopback(host.name()) { "http" } else { "https" };
     let request = Request::get(format!("{scheme}://{name}/v2/")).body(Vec::new()).ok()?;
     let (transport, deadline): (&Transport, Deadline) = (caller.transport, caller.deadline);
     let answer = transport.send(request, deadline.within(CHALLENGE), Route::Proxied).ok()?;
