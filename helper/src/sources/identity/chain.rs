@@ -144,14 +144,22 @@ fn named_profile(
     if let Some(found) = credentials_file(variables, sts, name)? {
         return Ok(found);
     }
-    let places = [variables.profile_path(), variables.credentials_path()];
-    let places: Vec<_> =
-        places.iter().flatten().map(|(path, _)| path.display().to_string()).collect();
-    let places = if places.is_empty() {
-        "no file, as there is no home".into()
+    let passed_over = ignores_profiles(variables);
+    let profiles = variables.profile_path().filter(|_| !passed_over);
+    let places: Vec<_> = [profiles, variables.credentials_path()]
+        .iter()
+        .flatten()
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    let mut places = if places.is_empty() {
+        "no file, as there is no home".to_owned()
     } else {
         places.join(" and ")
     };
+    if passed_over {
+        places += ", and passed the profiles of the command line over, as \
+                   ALIBABA_CLOUD_CLI_PROFILE_DISABLED or ALIBABA_CLOUD_IGNORE_PROFILE says";
+    }
     let problem = Problem::NoProfile { name: name.to_owned(), places };
     Err(IdentityError::new(format!("profile `{name}`"), problem))
 }
@@ -167,8 +175,12 @@ fn current_profile(
     Ok(identity.map(|identity| Found { identity, origin: file.origin(name) }))
 }
 
+fn ignores_profiles(variables: Variables<'_>) -> bool {
+    variables.is_on("CLI_PROFILE_DISABLED") || variables.is_on("IGNORE_PROFILE")
+}
+
 fn profile_file(variables: Variables<'_>) -> Result<Option<ProfileFile>, IdentityError> {
-    if variables.is_on("CLI_PROFILE_DISABLED") || variables.is_on("IGNORE_PROFILE") {
+    if ignores_profiles(variables) {
         return Ok(None);
     }
     let Some((path, named)) = variables.profile_path() else { return Ok(None) };
@@ -229,8 +241,8 @@ impl Identity {
         Self::Role { base: Box::new(self), assume }
     }
 
-    /// The keys. `None` if there is no identity after all: an ECS instance without a role, where
-    /// nobody asked for one.
+    /// The keys. `None` if there is no identity after all: an ECS instance without a role or without
+    /// metadata, where nobody asked for it.
     pub(super) fn obtain(&self, with: &Obtain<'_>) -> Result<Option<AccessKey>, Problem> {
         match self {
             Self::AccessKey(key) => Ok(Some(key.clone())),
@@ -248,7 +260,7 @@ impl Identity {
                     .map(Some)
                     .map_err(Problem::Call)
             }
-            Self::Instance { role, asked } => match ecs::obtain(role.as_deref(), with)? {
+            Self::Instance { role, asked } => match ecs::obtain(role.as_deref(), *asked, with)? {
                 None if *asked => Err(Problem::NoInstanceRole(role.clone())),
                 key => Ok(key),
             },
@@ -279,6 +291,8 @@ impl StsPlace {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     fn machine() -> Environment {
@@ -368,7 +382,6 @@ mod tests {
             ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
             ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_ACCESS_KEY_ID"),
             ("ALIBABA_CLOUD_SECURITY_TOKEN", "ALIBABA_CLOUD_ACCESS_KEY_ID"),
-            ("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN"),
             ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_ROLE_ARN"),
             ("ALIBABA_CLOUD_PROFILE", "hunter2"),
             ("ALIBABA_CLOUD_CONFIG_FILE", "hunter2"),
@@ -384,6 +397,56 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_nobody_could_take_is_no_identity() {
+        let home = home(Some(CONFIG), None);
+        let stray = machine()
+            .with("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/r")
+            .with("ALIBABA_CLOUD_ROLE_SESSION_NAME", "left-over");
+        assert_eq!(origin(&stray), "nothing");
+        assert!(origin(&stray.clone().with_home(home.path())).starts_with("profile `work` of "));
+        for token in ["ALIBABA_CLOUD_OIDC_TOKEN_FILE", "ALIBABA_CLOUD_OIDC_TOKEN"] {
+            let error = origin(&stray.clone().with(token, "hunter2"));
+            assert!(error.contains("ALIBABA_CLOUD_OIDC_PROVIDER_ARN is not"), "{error}");
+        }
+    }
+
+    /// Metadata at an address where nobody can answer, or where somebody answers with this.
+    fn instance(asked: bool, answer: Option<&'static str>) -> Result<bool, String> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let metadata = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let Some(answer) = answer else { return };
+            for stream in listener.incoming().take(1) {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let transport = crate::transport::Transport::default();
+        let deadline = crate::transport::Deadline::after(std::time::Duration::from_secs(9));
+        let with = Obtain {
+            caller: Caller { transport: &transport, deadline },
+            environment: &machine(),
+            metadata: &metadata,
+            registry: (None, Network::Public),
+        };
+        let identity = Identity::Instance { role: None, asked };
+        let key = identity.obtain(&with).map(|key| key.is_some());
+        drop(server);
+        key.map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn metadata_that_nobody_asked_for_need_not_be_there() {
+        let forbidden = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        for answer in [None, Some(forbidden)] {
+            assert_eq!(instance(false, answer), Ok(false));
+            let error = instance(true, answer).unwrap_err();
+            assert!(error.contains("ECS instance metadata"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_profile_that_is_asked_for_comes_from_either_file_or_is_an_error() {
         let home = home(Some(CONFIG), Some(CREDENTIALS));
         let here = machine().with_home(home.path());
@@ -392,6 +455,9 @@ mod tests {
         assert!(matches!(of("only"), Ok(Identity::Instance { asked: true, .. })));
         let error = of("gone").unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("config.json"), "{error}");
+        let here = here.clone().with("ALIBABA_CLOUD_CLI_PROFILE_DISABLED", "true");
+        let error = select(&here, Some("work"), None).unwrap_err().to_string();
+        assert!(!error.contains("config.json") && error.contains("PROFILE_DISABLED"), "{error}");
     }
 
     #[test]
