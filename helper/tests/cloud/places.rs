@@ -148,6 +148,11 @@ fn a_broken_configuration_is_told_with_its_line() {
     let cloud = Cloud::start();
     let work = machine("[[registry]]\ndomain = ['r.example.com']\n");
     work.run(keyed(cloud.get(PERSONAL))).exits(1).says(&["config.toml", "line"]);
+    // Somebody else's registry is none of its business; the person is told all the same.
+    let ran = work.run(keyed(cloud.get("ghcr.io"))).exits(1);
+    assert_eq!(ran.stdout(), "credentials not found in native keychain\n");
+    let warning = "docker-credential-aliyun: warning: ";
+    assert!(ran.stderr().starts_with(warning) && ran.stderr().contains("config.toml"));
 }
 
 /// Which of the vendor's hosts is called, as a proxy sees it.

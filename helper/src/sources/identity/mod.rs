@@ -24,6 +24,8 @@ mod oidc;
 mod profile;
 mod variables;
 
+use std::io::{self, Write as _};
+use std::sync::Once;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -43,6 +45,7 @@ use crate::keychain::DEADLINE;
 use crate::openapi::acr::{self, AuthorizationToken};
 use crate::openapi::sts::Role;
 use crate::openapi::{CallError, Caller, Endpoint, EndpointError};
+use crate::protocol::NAME;
 use crate::secret::Secret;
 use crate::sources::{Source, SourceError};
 use crate::transport::{Deadline, Proxies, Transport};
@@ -113,7 +116,15 @@ impl<'a> TokenExchange<'a> {
     /// # Errors
     /// If there is an identity for the host that gives no login.
     pub fn login(&self, host: &Host) -> Result<Option<Credential>, ExchangeError> {
-        let accounts = Accounts::read(self.environment)?;
+        let accounts = match Accounts::read(self.environment) {
+            // Whether the file has anything to say about this host nobody knows; most hosts are
+            // somebody else's, and must not suffer.
+            Err(error) if host.acr().is_none() => {
+                warn_once(&error);
+                return Ok(None);
+            }
+            accounts => accounts?,
+        };
         let account = accounts.find(host);
         let Some(found) = self.identity(host, account)? else { return Ok(None) };
         let place = Place::guess(host, account, self.environment);
@@ -279,6 +290,17 @@ fn has_token_form(text: &str) -> bool {
 /// it the cache, have roles of their own.
 fn machine() -> Option<Vec<u8>> {
     std::fs::read("/proc/sys/kernel/random/boot_id").ok()
+}
+
+/// Tells the person in front of a client of a configuration file that cannot be used; once, however
+/// many hosts are asked for.
+fn warn_once(error: &AccountsError) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        let line = error.to_string().replace(char::is_control, " ");
+        // Nobody is left to tell when stderr is gone.
+        let _ = writeln!(io::stderr(), "{NAME}: warning: {line}");
+    });
 }
 
 /// Forgets the tokens that are kept for a host.
