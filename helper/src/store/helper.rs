@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ impl HelperStore {
     /// `docker-credential-<name>`, run with everything in the environment but secrets.
     #[must_use]
     pub fn new(name: &str, environment: &Environment) -> Self {
-        let variables = environment.for_child().filter(|(name, _)| !is_cloud_secret(name));
+        let variables = environment.for_child();
         Self {
             name: name.to_owned(),
             environment: variables.map(|(name, value)| (name.into(), value.into())).collect(),
@@ -108,7 +108,9 @@ impl HelperStore {
         }
         // A helper that fails says why on stdout; it has no secret to say there.
         let message: String = String::from_utf8_lossy(&stdout).trim().chars().take(300).collect();
-        if message == NOT_FOUND {
+        // Some can do no more than look up one server: `not implemented`, `list is unimplemented`.
+        let is_unable = verb == "list" && message.to_ascii_lowercase().contains("implemented");
+        if message == NOT_FOUND || is_unable {
             return Ok(None);
         }
         let message = message.replace(char::is_control, " ");
@@ -135,13 +137,6 @@ pub fn find(name: &str, environment: &Environment) -> Option<PathBuf> {
     std::env::split_paths(environment.var_os("PATH")?)
         .map(|directory| environment.directory().join(directory).join(&file))
         .find(|path| path.is_file())
-}
-
-/// Whether a variable holds a secret of a RAM identity, by any of the vendor's prefixes. A keychain
-/// has no use for those.
-fn is_cloud_secret(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.starts_with("ALI") && (name.contains("SECRET") || name.contains("TOKEN"))
 }
 
 fn babble(verb: &'static str) -> Error {
@@ -173,7 +168,7 @@ impl CredentialStoreApi for HelperStore {
             let found = self.get(server)?.filter(|body| is_wanted(&body.username));
             return Ok(found.map(|body| self.entry(server, &body.username)).into_iter().collect());
         }
-        let answer = self.ask("list", b"unused")?.unwrap_or_default();
+        let Some(answer) = self.ask("list", b"unused")? else { return Ok(Vec::new()) };
         let servers: Option<BTreeMap<String, String>> =
             serde_json::from_slice(&answer).map_err(|_| babble("list"))?;
         let servers = servers.unwrap_or_default();

@@ -156,11 +156,12 @@ impl Vault {
         Ok(self.store.search(&spec)?.into_iter().filter_map(named).collect())
     }
 
-    /// The entries of a host, however its server is written.
+    /// The entries of a host, however its server is written. Some stores find an entry that they are
+    /// asked for, and cannot list what they have.
     fn entries_of(&self, host: &Host) -> keyring_core::Result<Vec<(Entry, String, String)>> {
         let mut entries = self.search(None)?;
         entries.retain(|(_, server, _)| Host::parse(server).as_ref() == Ok(host));
-        Ok(entries)
+        if entries.is_empty() { self.search(Some(host)) } else { Ok(entries) }
     }
 
     /// Held until it is dropped. Where no lock can be had, as in a home that is read-only, it is

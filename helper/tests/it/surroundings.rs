@@ -124,6 +124,33 @@ fn another_helper_is_a_store_when_it_is_there() {
     work.run(program).exits(1).says(&["there is no store called \"cupboard\"", "keyutils"]);
 }
 
+/// Many helpers can say no more than what one server has.
+#[test]
+fn a_helper_that_cannot_list_is_asked_for_what_it_has() {
+    let work = Work::new();
+    let script = "#!/bin/sh\nread server\ncase $1 in\n\
+        list) echo 'list is unimplemented'; exit 1 ;;\n\
+        get) cat \"$HOME/$server\" 2>/dev/null && exit; \
+        echo 'credentials not found in native keychain'; exit 1 ;;\n\
+        store) echo \"$server\" >\"$HOME/r.example\" ;;\n\
+        erase) rm \"$HOME/$server\" ;;\nesac\n";
+    work.write("bin/docker-credential-short", script).chmod("bin/docker-credential-short", 0o755);
+    let path = std::env::join_paths([work.join("bin"), "/usr/bin".into(), "/bin".into()]).unwrap();
+    let call = |verb: &str, input: &str| {
+        let program = Program::helper([verb])
+            .env("PATH", &path)
+            .env("DOCKER_CREDENTIAL_ALIYUN_STORE", "helper:short")
+            .input(input);
+        work.run(program)
+    };
+    assert_eq!(call("get", "r.example").exits(1).stdout(), NOT_FOUND);
+    call("store", &request("r.example")).success();
+    assert_eq!(call("get", "r.example").success().json(), answer("r.example"));
+    assert_eq!(call("list", "").success().json(), json!({}));
+    call("erase", "r.example").success();
+    assert_eq!(call("get", "r.example").exits(1).stdout(), NOT_FOUND);
+}
+
 /// The way to the keychains of macOS and Windows, walked with the helper that is at hand here.
 #[test]
 #[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]

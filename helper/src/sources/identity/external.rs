@@ -61,7 +61,7 @@ pub(super) fn run(
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()
-        .envs(environment.for_child())
+        .envs(environment.for_identity_command())
         .current_dir(environment.directory())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
