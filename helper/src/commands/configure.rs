@@ -59,7 +59,7 @@ impl Configure {
         let hosts: BTreeSet<Host> = if self.hosts.is_empty() {
             let settings = file.settings()?;
             match self.remove {
-                true => settings.hosts().collect(),
+                true => settings.named_hosts().collect(),
                 false => status::known_hosts(&settings, environment).0,
             }
         } else {

@@ -87,7 +87,6 @@ fn a_broken_file_is_refused_and_left_alone() {
         "[]",
         "{\"credHelpers\": [\"c2VjcmV0\"]}",
         "{\"credHelpers\": {\"r\": 1}}",
-        "{} trailing",
         "\u{feff}{}",
         "null",
     ] {
@@ -98,6 +97,33 @@ fn a_broken_file_is_refused_and_left_alone() {
         assert_eq!(content(&file), broken);
         assert_eq!(fs::read_dir(file.path().parent().unwrap()).unwrap().count(), 1);
     }
+}
+
+#[test]
+fn a_file_that_docker_reads_is_read() {
+    for odd in [
+        r#"{"auths": null, "credHelpers": null, "credsStore": null}"#,
+        r#"{"auths": {}, "auths": {"q.example": null}, "credHelpers": {"q.example": null}}"#,
+        r#"{"credHelpers": {"r.example": "other"}, "credHelpers": {"s.example": "x"}} and more"#,
+    ] {
+        let (_directory, file) = file(Some(odd));
+        file.change(&[host("r.example")], false, false).unwrap();
+        assert_eq!(file.settings().unwrap().named_hosts().collect::<Vec<_>>(), [host("r.example")]);
+        file.change(&[host("r.example")], true, false).unwrap();
+        assert_eq!(file.settings().unwrap().named_hosts().count(), 0, "{odd}");
+    }
+}
+
+#[test]
+fn where_we_are_asked_for_all_the_files_entries_are_ours() {
+    let (_directory, file) = file(Some(
+        r#"{"credsStore": "aliyun", "credHelpers": {"a.example": "aliyun", "b.example": "other"},
+            "auths": {"https://c.example/v2/": {"auth": ""}, "b.example": {}, "c.example": {}}}"#,
+    ));
+    let settings = file.settings().unwrap();
+    assert_eq!(settings.hosts().collect::<Vec<_>>(), [host("a.example"), host("c.example")]);
+    assert_eq!(settings.named_hosts().collect::<Vec<_>>(), [host("a.example")]);
+    assert!(!settings.auths.values().any(|auth| auth.has_secret));
 }
 
 #[cfg(unix)]

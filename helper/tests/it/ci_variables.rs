@@ -45,9 +45,14 @@ fn a_password_in_the_url_is_not_repeated() {
 fn list_names_the_hosts_that_docker_asks_for() {
     let host = "registry.cn-hangzhou.aliyuncs.com";
     let work = configured(host);
-    let list =
-        Program::helper(["list"]).env("REGISTRY_USERNAME", USER).env("REGISTRY_PASSWORD", PASSWORD);
-    assert_eq!(work.run(list).success().json(), serde_json::json!({ host: USER }));
+    let list = || {
+        let list = Program::helper(["list"]).env("REGISTRY_USERNAME", USER);
+        list.env("REGISTRY_PASSWORD", PASSWORD)
+    };
+    assert_eq!(work.run(list()).success().json(), serde_json::json!({ host: USER }));
+    // Where this program is asked for all hosts, the entries of the file tell which these are.
+    work.docker_config(&serde_json::json!({ "credsStore": "aliyun", "auths": { host: {} } }));
+    assert_eq!(work.run(list()).success().json(), serde_json::json!({ host: USER }));
 }
 
 #[test]
