@@ -1,8 +1,10 @@
 //! Replacing a file as a whole, so that a reader sees the old one or the new one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -44,14 +46,40 @@ impl Draft {
     }
 }
 
-/// What a path leads to that leads to nothing yet.
+/// What a path leads to that leads to nothing yet, over as many links as the system would follow
+/// (path_resolution(7)).
 fn destination(path: &Path) -> io::Result<PathBuf> {
-    match fs::read_link(path) {
-        Ok(target) => Ok(path.parent().unwrap_or(Path::new(".")).join(target)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
-            Ok(path.to_owned())
+    const MOST_LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new(".")).join(target),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+                return Ok(path);
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
+    }
+    Err(io::Error::other("its symbolic links lead in a circle"))
+}
+
+/// Keeps other processes of this program from changing the file, until it is dropped. The lock is
+/// that of the directory, since the file itself is replaced and a lock file would stay behind. Where
+/// no lock can be had, as on Windows or on some network file systems, it is done without; and a lock
+/// that does not come is somebody else's fault, who must not keep us for ever.
+pub(super) fn lock(path: &Path) -> Option<File> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let target = fs::canonicalize(path).or_else(|_| destination(path)).ok()?;
+    let directory = File::open(target.parent()?).ok()?;
+    let begun = Instant::now();
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(_) => return None,
+        }
     }
 }
 

@@ -187,8 +187,8 @@ impl ConfigFile {
     }
 
     /// The one of podman, buildah and skopeo: `$REGISTRY_AUTH_FILE`, else
-    /// `$XDG_RUNTIME_DIR/containers/auth.json`, else `~/.config/containers/auth.json`
-    /// (containers-auth.json(5)).
+    /// `~/.config/containers/auth.json`. The latter they read second (containers-auth.json(5)), but
+    /// the first is gone when the machine restarts.
     ///
     /// # Errors
     /// There is no home directory.
@@ -196,11 +196,25 @@ impl ConfigFile {
         if let Some(path) = environment.path("REGISTRY_AUTH_FILE") {
             return Ok(Self::at(path));
         }
-        let runtime = environment.path("XDG_RUNTIME_DIR");
-        let config = || Some(environment.config_dir()?.parent()?.to_owned());
-        let base = runtime.or_else(config);
+        let config = environment.config_dir();
+        let base = config.as_deref().and_then(Path::parent);
         let base = base.ok_or(ConfigError::NoPlace("auth.json", "REGISTRY_AUTH_FILE"))?;
         Ok(Self::at(base.join("containers/auth.json")))
+    }
+
+    /// The one that podman and its kin read first, and write what they are logged in with to:
+    /// `$XDG_RUNTIME_DIR/containers/auth.json`, or `/run/containers/<user>/auth.json`. Nothing where
+    /// `REGISTRY_AUTH_FILE` takes the place of all.
+    #[must_use]
+    pub fn podman_session(environment: &Environment) -> Option<Self> {
+        if environment.var_os("REGISTRY_AUTH_FILE").is_some() {
+            return None;
+        }
+        let directory = match environment.path("XDG_RUNTIME_DIR") {
+            Some(runtime) => runtime.join("containers"),
+            None => PathBuf::from("/run/containers").join(user_id()?),
+        };
+        Some(Self::at(directory.join("auth.json")))
     }
 
     /// Where it is.
@@ -232,6 +246,7 @@ impl ConfigFile {
         dry_run: bool,
     ) -> Result<Vec<Change>, ConfigError> {
         const ATTEMPTS: usize = 10;
+        let _lock = if dry_run { None } else { file::lock(&self.path) };
         for _ in 0..ATTEMPTS {
             let before = self.read()?;
             let (after, changes) = self.apply(before.as_deref(), hosts, remove)?;
@@ -312,6 +327,16 @@ impl ConfigFile {
     fn malformed(&self, problem: String) -> ConfigError {
         ConfigError::Malformed { path: self.path.clone(), problem }
     }
+}
+
+#[cfg(unix)]
+fn user_id() -> Option<String> {
+    Some(rustix::process::getuid().as_raw().to_string())
+}
+
+#[cfg(not(unix))]
+fn user_id() -> Option<String> {
+    None
 }
 
 #[cfg(test)]
