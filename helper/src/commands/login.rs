@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{CommandError, advice, say, terminal, transport};
+use super::{CommandError, advice, registry, say, terminal, transport};
 use crate::docker_config::{ConfigFile, SUFFIX};
 use crate::environment::Environment;
 use crate::host::Host;
@@ -44,7 +44,7 @@ pub(super) struct Login {
 
 impl Login {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
-        let host = Host::parse(&self.host)?;
+        let host = registry(&self.host)?;
         // First what can fail at once: nobody wants to type a password for nothing.
         let vault = open(self.store.as_ref(), environment)?;
         let credential = self.ask(&host)?;

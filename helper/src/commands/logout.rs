@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use super::{CommandError, login, say};
+use super::{CommandError, login, registry, say};
 use crate::credential_for;
 use crate::environment::Environment;
-use crate::host::Host;
 use crate::sources;
 use crate::store::{self, Choice};
 
@@ -22,7 +21,7 @@ pub(super) struct Logout {
 
 impl Logout {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
-        let host = Host::parse(&self.host)?;
+        let host = registry(&self.host)?;
         let vault = store::open(&login::with_store(self.store.as_ref(), environment))?;
         sources::identity::forget(environment, &host);
         let stored = match &vault {

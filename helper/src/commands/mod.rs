@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::docker_config::ConfigError;
 use crate::environment::Environment;
-use crate::host::HostError;
+use crate::host::{Host, HostError, without_login};
 use crate::protocol;
 use crate::registry::ProofError;
 use crate::store::StoreError;
@@ -157,6 +157,20 @@ fn completions(shell: clap_complete::Shell) -> Result<(), CommandError> {
 
 fn manual() -> Result<(), CommandError> {
     Ok(io::stdout().write_all(MANUAL.as_bytes())?)
+}
+
+/// A registry that a person named. Clients name repositories too; of a person who does, nobody knows
+/// whether the path is a slip.
+fn registry(text: &str) -> Result<Host, CommandError> {
+    let host = Host::parse(text)?;
+    let path = text.trim().trim_end_matches('/').trim_start_matches('/');
+    if !text.contains("://") && path.contains('/') {
+        return Err(CommandError::Input(format!(
+            "{:?} is not a registry alone; write `{host}` if that is the one",
+            without_login(text.trim())
+        )));
+    }
+    Ok(host)
 }
 
 /// A line of talk, for people.

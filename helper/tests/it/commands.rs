@@ -129,12 +129,12 @@ fn configure_edits_and_status_shows() {
         work.run(Program::helper(all))
     };
     let dry = configure(&["--dry-run", "new.example"]).success();
-    dry.says(&["config.json: new.example would be added"]);
+    dry.says(&["config.json: `new.example` would be added"]);
     let before = work.read("../home/.docker/config.json");
     assert!(!before.contains("new.example"));
     configure(&["https://New.example/", "old.example"])
         .success()
-        .says(&["new.example added", "nothing to do for old.example"]);
+        .says(&["`new.example` added", "nothing to do for `old.example`"]);
     let after: serde_json::Value =
         serde_json::from_str(&work.read("../home/.docker/config.json")).unwrap();
     assert_eq!(
@@ -143,9 +143,14 @@ fn configure_edits_and_status_shows() {
     );
     let status = work.run(Program::helper(["status"])).success();
     assert!(status.stdout().contains("new.example: no login\n"), "{}", status.text());
-    configure(&["--remove", "new.example"]).success().says(&["new.example removed"]);
+    configure(&["--remove", "new.example"]).success().says(&["`new.example` removed"]);
     configure(&["--podman", "p.example"]).success().says(&["config.json", "auth.json"]);
     assert!(work.read("../home/.config/containers/auth.json").contains("p.example"));
+    configure(&["--remove", "old.example"]).success().hides("auth.json: `old.example` removed");
+    configure(&["--remove"]).success().says(&["auth.json: `p.example` removed"]);
+    assert!(!work.read("../home/.config/containers/auth.json").contains("p.example"));
+    configure(&["not/a/host"]).exits(1).says(&["\"not/a/host\" is not a registry alone"]);
+    configure(&["--dry-run", "https://new.example/v2/", "x.example/"]).success();
     configure(&["--file", "other.json", "f.example"]).success();
     assert!(work.read("other.json").contains("f.example"));
     work.write("../home/.docker/config.json", "{ broken");
@@ -159,6 +164,12 @@ fn configure_tells_of_readable_passwords_without_showing_them() {
     work.docker_config(&json!({ "auths": { "https://r.example": { "auth": "dTpodW50ZXIy" } } }));
     let ran = work.run(Program::helper(["configure", "r.example"])).success();
     ran.hides("dTpodW50ZXIy").says(&["a readable password of r.example", "docker logout"]);
+    // Podman looks first into a file of its own.
+    let program = Program::helper(["configure", "--podman", "r.example"]);
+    work.write("run/containers/auth.json", r#"{"auths":{"r.example":{"auth":"dTpodW50ZXIy"}}}"#);
+    let program = program.env("XDG_RUNTIME_DIR", work.join("run"));
+    let ran = work.run(program).success().hides("dTpodW50ZXIy");
+    ran.says(&["run/containers/auth.json: there is a readable password", "podman logout"]);
 }
 
 #[test]
@@ -168,7 +179,7 @@ fn configure_without_hosts_takes_the_known_ones() {
     let program = Program::helper(["configure"])
         .envs([("REGISTRY_URL", "r.example"), ("REGISTRY_USERNAME", "u")])
         .env("REGISTRY_PASSWORD", "p");
-    work.run(program).success().says(&["r.example added"]);
+    work.run(program).success().says(&["`r.example` added"]);
 }
 
 #[test]
