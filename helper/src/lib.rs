@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod cache;
+mod child;
 pub mod commands;
 pub mod docker_config;
 pub mod environment;
