@@ -131,10 +131,16 @@ impl Accounts {
 
     /// The account of a host: the one that names it, else the one with the longest matching
     /// pattern.
+    ///
+    /// Below the vendor's own domain a pattern is for registries only: other products have hosts
+    /// there that belong to their users, such as OSS's buckets.
     #[must_use]
     pub fn find(&self, host: &Host) -> Option<&Account> {
+        let is_strangers = host.name().ends_with(".aliyuncs.com") && host.acr().is_none();
         let matches = |account: &Account| {
-            account.domains.iter().filter_map(|domain| closeness(domain, host.as_str())).max()
+            let domains = account.domains.iter();
+            let domains = domains.filter(|domain| !(is_strangers && domain.starts_with("*.")));
+            domains.filter_map(|domain| closeness(domain, host.as_str())).max()
         };
         let ranked = self.accounts.iter().filter_map(|account| Some((matches(account)?, account)));
         ranked.max_by_key(|(closeness, _)| *closeness).map(|(_, account)| account)
@@ -171,11 +177,24 @@ fn normal_form(domain: &str) -> Result<String, String> {
     };
     match Host::parse(name) {
         // `*.com` would hand a token to hosts that nobody can have meant.
-        Ok(_) if !star.is_empty() && !name.contains('.') => {
+        Ok(_) if !star.is_empty() && is_public_suffix(name) => {
             Err(format!("the pattern `{}` covers too much", without_login(domain)))
         }
         Ok(host) => Ok(format!("{star}{host}")),
         Err(error) => Err(format!("in domains: {error}")),
+    }
+}
+
+/// Whether everybody can have a name below this one: a top-level domain, or what countries have
+/// instead (`com.cn`, `co.uk`). The full list (publicsuffix.org) has thousands and changes weekly;
+/// these are the words that countries use.
+fn is_public_suffix(name: &str) -> bool {
+    const SECOND: [&str; 11] =
+        ["com", "co", "net", "org", "gov", "edu", "ac", "or", "ne", "go", "gob"];
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    match name.split_once('.') {
+        None => true,
+        Some((second, country)) => country.len() == 2 && SECOND.contains(&second),
     }
 }
 
@@ -250,6 +269,17 @@ regionId = "cn-shanghai"
     }
 
     #[test]
+    fn a_pattern_over_the_vendors_domain_is_for_its_registries() {
+        let text = "[[registry]]\ndomains = [\"*.aliyuncs.com\", \"registry.ack.aliyuncs.com\"]";
+        let accounts = Accounts::parse(text).unwrap();
+        let is_found = |host: &str| accounts.find(&Host::parse(host).unwrap()).is_some();
+        assert!(is_found("registry.cn-hangzhou.aliyuncs.com"));
+        assert!(is_found("acme-registry.cn-hangzhou.cr.aliyuncs.com"));
+        assert!(is_found("registry.ack.aliyuncs.com"));
+        assert!(!is_found("bucket.oss-cn-hangzhou.aliyuncs.com"));
+    }
+
+    #[test]
     fn an_empty_instance_is_the_personal_edition() {
         let accounts = Accounts::parse(FILE).unwrap();
         let personal: Vec<_> = accounts.accounts.iter().map(Account::is_personal).collect();
@@ -266,6 +296,8 @@ regionId = "cn-shanghai"
             ("[[registry]]\ndomains = []", "no domains"),
             ("[[registry]]\ndomains = [\"a b\"]", "a b"),
             ("[[registry]]\ndomains = [\"*.com\"]", "too much"),
+            ("[[registry]]\ndomains = [\"*.com.cn\"]", "too much"),
+            ("[[registry]]\ndomains = [\"*.CO.uk\"]", "too much"),
             ("[[registry]]\ndomains = [\"a.io\", \"https://A.io/\"]", "two"),
             ("[[registy]]", "registy"),
         ] {
