@@ -33,6 +33,9 @@ pub(super) struct Login {
     /// Read the password from standard input instead of the terminal
     #[arg(long)]
     password_stdin: bool,
+    /// What `docker login` takes, and everybody on the machine can read
+    #[arg(short, long, hide = true)]
+    password: Option<Secret>,
     /// Keep it in this store: secret-service, keyutils, file, keychain,
     /// credential-manager, helper:NAME
     #[arg(long)]
@@ -45,6 +48,13 @@ pub(super) struct Login {
 impl Login {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
         let host = registry(&self.host)?;
+        if self.password.is_some() {
+            return Err(CommandError::Input(
+                "everybody on this machine can read a password in the arguments, and this one is \
+                 not used: change it, and give it with --password-stdin"
+                    .to_owned(),
+            ));
+        }
         // First what can fail at once: nobody wants to type a password for nothing.
         let vault = open(self.store.as_ref(), environment)?;
         let credential = self.ask(&host)?;

@@ -206,7 +206,8 @@ mod tests {
         for command in Arguments::command().get_subcommands() {
             let name = command.get_name();
             assert!(MANUAL.contains(&format!("\n.It Cm {name}\n")), "{name}");
-            for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for long in shown.filter_map(clap::Arg::get_long) {
                 assert!(MANUAL.contains(&format!("Fl -{long}")), "{name} --{long}");
             }
         }

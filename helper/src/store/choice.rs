@@ -98,12 +98,15 @@ pub enum StoreError {
     /// There is none, and it takes a person to change that.
     #[error("{NO_STORE}; {WAYS_OUT}")]
     None,
-    /// The override is not one of ours.
+    /// A name that is not one of ours.
     #[error(
-        "there is no store called {0:?}; {VARIABLE} is one of secret-service, keyutils, file, \
-         keychain, credential-manager, helper:NAME"
+        "there is no store called {0:?}; there are secret-service, keyutils, file, keychain, \
+         credential-manager, helper:NAME"
     )]
     Unknown(String),
+    /// The override is not one of ours.
+    #[error("{VARIABLE} is wrong: {0}")]
+    Variable(Box<StoreError>),
     /// The override names what this system does not have.
     #[error("this system has no {0}; set {VARIABLE}=file for the encrypted file")]
     Foreign(Choice),
@@ -161,7 +164,10 @@ fn with_lock(vault: Vault, environment: &Environment) -> Vault {
 /// What was chosen: by its name, or by making a key for the encrypted file.
 fn choose(environment: &Environment) -> Result<Option<Choice>, StoreError> {
     match environment.var(VARIABLE)? {
-        Some(name) => name.parse().map(Some),
+        Some(name) => match name.parse() {
+            Ok(choice) => Ok(Some(choice)),
+            Err(error) => Err(StoreError::Variable(Box::new(error))),
+        },
         None => Ok(FileStore::is_configured(environment).then_some(Choice::File)),
     }
 }

@@ -36,6 +36,8 @@ fn help_version_completions_and_manual_are_printed() {
     assert!(run(&["completions", "zsh"]).stdout().contains("#compdef docker-credential-aliyun"));
     assert!(run(&["man"]).stdout().contains(".Dt DOCKER-CREDENTIAL-ALIYUN 1"));
     Work::new().run(Program::helper(["login"])).exits(2).says(&["<HOST>"]);
+    let store = Work::new().run(Program::helper(["login", "--store", "foo", "r.example"])).exits(2);
+    store.says(&["there is no store called \"foo\"", "keyutils"]).hides("ALIYUN_STORE");
     Work::new().run(Program::helper(["login", "a b"])).exits(1).says(&["not a registry address"]);
 }
 
@@ -50,6 +52,10 @@ fn without_a_terminal_nobody_is_asked() {
     ask(&["login", "--password-stdin", "r.example"]).says(&["--password-stdin needs --username"]);
     ask(&["login", "--password-stdin", "-u", "u", "r.example"]).says(&["the password is empty"]);
     ask(&["login", "--password-stdin", "-u", "a:b", "r.example"]).says(&["contains a colon"]);
+    for argument in [&["-p", "hunter2"][..], &["--password=hunter2"]] {
+        let ran = ask(&[&["login", "r.example", "-u", USER], argument].concat());
+        ran.says(&["--password-stdin"]).hides("hunter2");
+    }
 }
 
 #[test]
