@@ -11,6 +11,7 @@ pub mod docker_config;
 pub mod environment;
 pub mod host;
 pub mod keychain;
+mod lock;
 pub mod openapi;
 pub mod protocol;
 pub mod region;

@@ -43,22 +43,31 @@ impl Configure {
             Some(path) => vec![(ConfigFile::at(environment.directory().join(path)), Client::Other)],
             None => self.files(environment)?,
         };
-        for (file, client) in &files {
-            let hosts = self.hosts(file, environment)?;
-            let changes = file.change(&hosts, self.remove, self.dry_run)?;
-            for (host, change) in hosts.iter().zip(&changes) {
-                self.tell(file, host, change);
-            }
-            if self.remove {
-                continue;
-            }
-            warn_of_passwords(file, *client, &hosts)?;
-            let first = ConfigFile::podman_session(environment);
-            if let (Client::Podman, Some(first)) = (client, first) {
-                warn_of_passwords(&first, *client, &hosts)?;
-            }
+        // A file that is broken keeps nobody from another one.
+        let done: Vec<_> =
+            files.iter().map(|(file, client)| self.edit(file, *client, environment)).collect();
+        done.into_iter().collect()
+    }
+
+    fn edit(
+        &self,
+        file: &ConfigFile,
+        client: Client,
+        environment: &Environment,
+    ) -> Result<(), CommandError> {
+        let hosts = self.hosts(file, environment)?;
+        let changes = file.change(&hosts, self.remove, self.dry_run)?;
+        for (host, change) in hosts.iter().zip(&changes) {
+            self.tell(file, host, change);
         }
-        Ok(())
+        if self.remove {
+            return Ok(());
+        }
+        warn_of_passwords(file, client, &hosts)?;
+        match ConfigFile::podman_session(environment) {
+            Some(first) if client == Client::Podman => warn_of_passwords(&first, client, &hosts),
+            _ => Ok(()),
+        }
     }
 
     /// Docker's file, and podman's if it was asked for. To take entries out, all of podman's that

@@ -1,5 +1,6 @@
 //! `login`: ask, prove, keep.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::time::Duration;
 
@@ -142,7 +143,7 @@ pub(super) fn with_store(choice: Option<&Choice>, environment: &Environment) -> 
 }
 
 /// The name of the store that is looked into now, and the hosts in it.
-fn logins(environment: &Environment) -> Option<(String, Vec<Host>)> {
+fn logins(environment: &Environment) -> Option<(String, BTreeSet<Host>)> {
     let vault = store::open(environment).ok().flatten()?;
     let hosts = vault.list().ok()?.into_iter().map(|(host, _)| host).collect();
     Some((vault.name().to_owned(), hosts))

@@ -1,12 +1,12 @@
 //! Replacing a file as a whole, so that a reader sees the old one or the new one.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::{Builder, NamedTempFile};
+
+use crate::lock;
 
 /// The new content, beside the file that it is for. Dropped, it leaves no trace.
 pub(super) struct Draft {
@@ -64,23 +64,11 @@ fn destination(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Keeps other processes of this program from changing the file, until it is dropped. The lock is
-/// that of the directory, since the file itself is replaced and a lock file would stay behind. Where
-/// no lock can be had, as on Windows or on some network file systems, it is done without; and a lock
-/// that does not come is somebody else's fault, who must not keep us for ever.
+/// that of the directory, since the file itself is replaced and a lock file would stay behind. Windows
+/// has none for directories.
 pub(super) fn lock(path: &Path) -> Option<File> {
-    const PATIENCE: Duration = Duration::from_secs(5);
     let target = fs::canonicalize(path).or_else(|_| destination(path)).ok()?;
-    let directory = File::open(target.parent()?).ok()?;
-    let begun = Instant::now();
-    loop {
-        match directory.try_lock() {
-            Ok(()) => return Some(directory),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(_) => return None,
-        }
-    }
+    lock::take(File::open(target.parent()?).ok()?)
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {

@@ -23,6 +23,7 @@ use keyring_core::{CredentialStore, Entry, Error as KeyringError};
 
 use crate::Credential;
 use crate::host::Host;
+use crate::lock;
 use crate::secret::Secret;
 use file::{make_private_directory, private};
 
@@ -164,13 +165,13 @@ impl Vault {
         if entries.is_empty() { self.search(Some(host)) } else { Ok(entries) }
     }
 
-    /// Held until it is dropped. Where no lock can be had, as in a home that is read-only, it is
-    /// done without.
+    /// Held until it is dropped. Where there is none, as in a home that is read-only, it is done
+    /// without.
     fn lock(&self) -> Option<File> {
         let path = self.lock.as_ref()?;
         make_private_directory(path.parent()?).ok()?;
         let file = private(File::options().write(true).create(true).truncate(false)).open(path);
-        file.and_then(|file| file.lock().map(|()| file)).ok()
+        lock::take(file.ok()?)
     }
 
     fn explain(&self, error: KeyringError) -> StoreError {

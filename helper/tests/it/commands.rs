@@ -162,6 +162,9 @@ fn configure_edits_and_status_shows() {
     work.write("../home/.docker/config.json", "{ broken");
     configure(&["x.example"]).exits(1).says(&["is left as it is: mend it by hand"]);
     assert_eq!(work.read("../home/.docker/config.json"), "{ broken");
+    // What is broken keeps nobody from the rest.
+    configure(&["--podman", "x.example"]).exits(1).says(&["auth.json: `x.example` added"]);
+    configure(&["--remove"]).exits(1).says(&["mend it", "auth.json: `x.example` removed"]);
 }
 
 #[test]
