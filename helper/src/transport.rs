@@ -159,9 +159,9 @@ impl Proxies {
     fn for_target(&self, target: &Target) -> Option<&Secret> {
         let named = if target.scheme == "http" { &self.http } else { &self.https };
         let is_exception = || self.exceptions.iter().any(|exception| exception.covers(target));
-        named.as_ref().filter(|_| {
-            !is_loopback(&target.host) && target.host != METADATA && !is_exception()
-        })
+        named
+            .as_ref()
+            .filter(|_| !is_loopback(&target.host) && target.host != METADATA && !is_exception())
     }
 }
 
@@ -424,6 +424,11 @@ impl Target {
                 None => TransportError::Unreachable { host, reason },
             },
             io::ErrorKind::TimedOut => TransportError::Timeout { host },
+            // How a SOCKS proxy's refusal comes.
+            io::ErrorKind::Other => match proxy {
+                Some(proxy) => TransportError::Proxy { host, proxy: proxy.to_owned(), reason },
+                None => TransportError::Broken { host, reason },
+            },
             _ => TransportError::Broken { host, reason },
         }
     }
@@ -431,6 +436,9 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
 
     fn proxies(variables: &[(&str, &'static str)]) -> Proxies {
@@ -531,16 +539,54 @@ mod tests {
 
     #[test]
     fn a_proxy_of_every_kind_is_an_answer_or_an_error() {
-        for address in
-            ["socks5://127.0.0.1:1", "socks5h://u:p@127.0.0.1:1", "socks4://127.0.0.1:1",
-             "http://127.0.0.1:1", "https://127.0.0.1:1", "127.0.0.1:1", "gopher://127.0.0.1:1", "://"]
-        {
+        for address in [
+            "socks5://127.0.0.1:1",
+            "socks5h://u:p@127.0.0.1:1",
+            "socks4://127.0.0.1:1",
+            "http://127.0.0.1:1",
+            "https://127.0.0.1:1",
+            "127.0.0.1:1",
+            "gopher://127.0.0.1:1",
+            "://",
+        ] {
             let transport = Transport::new(proxies(&[("ALL_PROXY", address)]));
             let request = Request::get("http://r.example/").body(Vec::new()).unwrap();
             let deadline = Deadline::after(Duration::from_secs(5));
             let error = transport.send(request, deadline, Route::Proxied).unwrap_err();
             assert!(matches!(error, TransportError::Proxy { .. }), "{address}: {error}");
         }
+    }
+
+    /// A SOCKS proxy (RFC 1928) that says yes to one connection, and answers itself.
+    fn socks_proxy(listener: &TcpListener) -> io::Result<String> {
+        let (mut stream, _) = listener.accept()?;
+        let mut greeting = [0; 3];
+        stream.read_exact(&mut greeting)?;
+        stream.write_all(&[5, 0])?;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head)?;
+        let mut name = vec![0; usize::from(head[4]) + 2];
+        stream.read_exact(&mut name)?;
+        stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request)? > 0);
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")?;
+        name.truncate(usize::from(head[4]));
+        Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    #[test]
+    fn a_socks_proxy_resolves_names_of_its_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("socks5://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || socks_proxy(&listener));
+        let transport =
+            Transport::new(Proxies { http: Some(Secret::new(address)), ..Proxies::default() });
+        let request = Request::get("http://r.invalid/v2/").body(Vec::new()).unwrap();
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let answer = transport.send(request, deadline, Route::Proxied).unwrap();
+        assert_eq!(answer.status(), 204);
+        assert_eq!(server.join().unwrap().unwrap(), "r.invalid");
     }
 
     #[test]
