@@ -199,7 +199,8 @@ fn is_cloud_secret(name: &str) -> bool {
     let vendors = ["ALIBABA_CLOUD_", "ALIBABACLOUD_", "ALICLOUD_"];
     let is_vendors = vendors.iter().any(|prefix| name.starts_with(prefix));
     let is_secret = ["SECRET", "TOKEN", "CREDENTIALS_URI"].iter().any(|word| name.contains(word));
-    (is_vendors && is_secret && !name.ends_with("_FILE")) || name == "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+    (is_vendors && is_secret && !name.ends_with("_FILE"))
+        || name == "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 }
 
 /// Whether a variable of this name holds a registry's password, or a key to one.

@@ -59,7 +59,9 @@ pub enum Error {
     #[error("no answer within {} seconds", keychain::DEADLINE.as_secs())]
     Timeout,
     /// A fault of this program.
-    #[error("the program stopped in the middle of its work; this is a fault of it, please report it")]
+    #[error(
+        "the program stopped in the middle of its work; this is a fault of it, please report it"
+    )]
     Broken,
 }
 

@@ -72,16 +72,14 @@ impl Configure {
 
     /// Docker's file, and podman's if it was asked for. To take entries out, all of podman's that
     /// have some of ours: whoever removes this program need not remember where it was set up.
-    fn files(
-        &self,
-        environment: &Environment,
-    ) -> Result<Vec<(ConfigFile, Client)>, CommandError> {
+    fn files(&self, environment: &Environment) -> Result<Vec<(ConfigFile, Client)>, CommandError> {
         let mut files = vec![(ConfigFile::docker(environment)?, Client::Docker)];
         if self.podman {
             files.push((ConfigFile::podman(environment)?, Client::Podman));
-        } else if self.remove {
-            let podmans = ConfigFile::podman(environment).ok().into_iter();
-            let podmans = podmans.chain(ConfigFile::podman_session(environment));
+        }
+        if self.remove {
+            let podmans = ConfigFile::podman(environment).ok().filter(|_| !self.podman);
+            let podmans = podmans.into_iter().chain(ConfigFile::podman_session(environment));
             let has_ours =
                 |file: &ConfigFile| file.settings().is_ok_and(|s| s.named_hosts().next().is_some());
             files.extend(podmans.filter(has_ours).map(|file| (file, Client::Podman)));

@@ -270,7 +270,10 @@ mod tests {
     fn what_docker_reads_over_is_read_over() {
         let cases = [
             (r#"{"credHelpers":null}"#, r#"{"credHelpers":{"r.example":"aliyun"}}"#),
-            ("{} trailing }", "{\n\t\"credHelpers\": {\n\t\t\"r.example\": \"aliyun\"\n\t}\n} trailing }"),
+            (
+                "{} trailing }",
+                "{\n\t\"credHelpers\": {\n\t\t\"r.example\": \"aliyun\"\n\t}\n} trailing }",
+            ),
             (r#"{"a":1}{"b":2}"#, r#"{"a":1,"credHelpers":{"r.example":"aliyun"}}{"b":2}"#),
         ];
         for (before, after) in cases {

@@ -248,10 +248,12 @@ impl Failure {
         let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
         let raw = |name: &&str| fields.get(*name).map(|value| value.get());
         let text = |names: &[&str]| {
-            names.iter().filter_map(raw).find_map(|value| match serde_json::from_str(value).ok()? {
-                Plain::Text(text) if !text.is_empty() => Some(text),
-                Plain::Number(number) => Some(number.to_string()),
-                Plain::Text(_) | Plain::Other(_) => None,
+            names.iter().filter_map(raw).find_map(|value| {
+                match serde_json::from_str(value).ok()? {
+                    Plain::Text(text) if !text.is_empty() => Some(text),
+                    Plain::Number(number) => Some(number.to_string()),
+                    Plain::Text(_) | Plain::Other(_) => None,
+                }
             })
         };
         Some(Self {

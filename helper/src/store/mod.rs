@@ -189,9 +189,7 @@ impl Vault {
     }
 }
 
-fn delete(
-    entries: impl IntoIterator<Item = (Entry, String, String)>,
-) -> keyring_core::Result<()> {
+fn delete(entries: impl IntoIterator<Item = (Entry, String, String)>) -> keyring_core::Result<()> {
     for (entry, _, _) in entries {
         match entry.delete_credential() {
             Ok(()) | Err(KeyringError::NoEntry) => {}

@@ -80,7 +80,9 @@ fn a_login_that_fails_and_a_logout_leave_no_store_behind() {
     let kept = || login("r.example", PASSWORD).args(["--no-check"]);
     work.run(kept()).success();
     work.remove("../home/.config/docker-credential-aliyun/key");
-    work.run(kept()).exits(1).says(&["credentials.json is not there: put it back", "remove the file"]);
+    work.run(kept())
+        .exits(1)
+        .says(&["credentials.json is not there: put it back", "remove the file"]);
 }
 
 #[test]

@@ -210,7 +210,8 @@ fn parse_challenge(header: &str) -> Option<Challenge> {
     let rest: Vec<_> = parts.collect();
     let is_instance = |part: &&&str| is_instance_id(part);
     // What begins like an id and is none is no word of Container Registry's.
-    if rest.is_empty() || rest.iter().any(|part| part.starts_with("cri-") && !is_instance_id(part)) {
+    if rest.is_empty() || rest.iter().any(|part| part.starts_with("cri-") && !is_instance_id(part))
+    {
         return None;
     }
     let instance_id = rest.iter().find(is_instance).map(|id| (*id).to_owned());

@@ -138,8 +138,7 @@ impl ProfileFile {
 
 /// The identity that a command printed, as a profile object.
 pub(super) fn printed(output: &[u8], sts: &StsPlace) -> Result<Identity, Problem> {
-    let OneProfile(profile) =
-        serde_json::from_slice(output).map_err(|_| Problem::CommandOutput)?;
+    let OneProfile(profile) = serde_json::from_slice(output).map_err(|_| Problem::CommandOutput)?;
     profile.identity(Context { file: None, external: false, sts }, &mut Vec::new())
 }
 

@@ -144,19 +144,19 @@ pub(super) fn oidc(
         (None, Some(_)) => {
             return Err(incomplete("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_ROLE_ARN"));
         }
-        (Some(_), None) => match ["OIDC_TOKEN_FILE", "OIDC_TOKEN"]
-            .iter()
-            .any(|name| variables.get(name).is_some())
-        {
-            true => {
-                return Err(incomplete(
-                    "an OIDC token for ALIBABA_CLOUD_ROLE_ARN",
-                    "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
-                ));
+        (Some(_), None) => {
+            match ["OIDC_TOKEN_FILE", "OIDC_TOKEN"].iter().any(|name| variables.get(name).is_some())
+            {
+                true => {
+                    return Err(incomplete(
+                        "an OIDC token for ALIBABA_CLOUD_ROLE_ARN",
+                        "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+                    ));
+                }
+                // The role of some other program's: nobody is there who could take it.
+                false => return Ok(None),
             }
-            // The role of some other program's: nobody is there who could take it.
-            false => return Ok(None),
-        },
+        }
         (None, None) => return Ok(None),
     };
     let token = if let Some(path) = variables.get("OIDC_TOKEN_FILE") {

@@ -243,7 +243,8 @@ pub(super) fn place(environment: &Environment) -> Option<PathBuf> {
     if environment.var_os(KEY).is_some() {
         return None;
     }
-    let without = [PASSPHRASE, PASSPHRASE_FILE].iter().any(|name| environment.var_os(name).is_some());
+    let without =
+        [PASSPHRASE, PASSPHRASE_FILE].iter().any(|name| environment.var_os(name).is_some());
     let default = || if without { None } else { default_path(environment) };
     environment.path(KEY_FILE).or_else(default)
 }

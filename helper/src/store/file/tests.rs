@@ -120,7 +120,8 @@ fn a_key_is_made_once_and_only_for_writing() {
         let error = FileStore::open(&setup.environment, for_writing).unwrap_err();
         assert!(matches!(&error, FileError::Lost { .. }), "{error}");
         let error = error.to_string();
-        for word in [key.to_str().unwrap(), setup.file().to_str().unwrap(), "put it back", "remove"] {
+        for word in [key.to_str().unwrap(), setup.file().to_str().unwrap(), "put it back", "remove"]
+        {
             assert!(error.contains(word), "{error}");
         }
     }
