@@ -64,7 +64,10 @@ if [ -n "$uninstall" ]; then
     helper=$bin/docker-credential-aliyun
     # Docker must not go on asking a program that is gone, unless there is another one of it.
     case $(command -v docker-credential-aliyun || :) in
-    "$helper" | "") [ ! -x "$helper" ] || "$helper" configure --remove ;;
+    "$helper" | "")
+        [ ! -x "$helper" ] || "$helper" configure --remove ||
+            say "Look into the file yourself: clients must not go on asking docker-credential-aliyun."
+        ;;
     esac
     for program in $programs; do
         if [ -e "$bin/$program" ]; then

@@ -19,7 +19,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::environment::Environment;
-use crate::host::Host;
+use crate::host::{Host, without_login};
+use crate::region::{Region, is_instance_id};
 
 /// The variable that names another file than `config.toml` in our configuration directory.
 pub const CONFIG_VARIABLE: &str = "DOCKER_CREDENTIAL_ALIYUN_CONFIG";
@@ -42,7 +43,7 @@ pub struct Account {
     /// registry itself tells.
     pub instance_id: Option<String>,
     /// The region of the instance. Without it, the host name or the registry itself tells.
-    pub region_id: Option<String>,
+    pub region_id: Option<Region>,
     /// The profile of `~/.aliyun/config.json` or `~/.alibabacloud/credentials` whose identity
     /// counts for these hosts. Without it, the machine's identity does.
     pub profile: Option<String>,
@@ -112,6 +113,11 @@ impl Accounts {
             if account.domains.is_empty() {
                 return Err("a [[registry]] has no domains".to_owned());
             }
+            if let Some(id) = account.instance_id.as_deref().filter(|id| !id.is_empty())
+                && !is_instance_id(id)
+            {
+                return Err(format!("instanceId {id:?} is not an id such as cri-0123456789abcdef"));
+            }
             for domain in &mut account.domains {
                 *domain = normal_form(domain)?;
                 if seen.contains(domain) {
@@ -125,10 +131,16 @@ impl Accounts {
 
     /// The account of a host: the one that names it, else the one with the longest matching
     /// pattern.
+    ///
+    /// Below the vendor's own domain a pattern is for registries only: other products have hosts
+    /// there that belong to their users, such as OSS's buckets.
     #[must_use]
     pub fn find(&self, host: &Host) -> Option<&Account> {
+        let is_strangers = host.name().ends_with(".aliyuncs.com") && host.acr().is_none();
         let matches = |account: &Account| {
-            account.domains.iter().filter_map(|domain| closeness(domain, host.as_str())).max()
+            let domains = account.domains.iter();
+            let domains = domains.filter(|domain| !(is_strangers && domain.starts_with("*.")));
+            domains.filter_map(|domain| closeness(domain, host.as_str())).max()
         };
         let ranked = self.accounts.iter().filter_map(|account| Some((matches(account)?, account)));
         ranked.max_by_key(|(closeness, _)| *closeness).map(|(_, account)| account)
@@ -165,11 +177,24 @@ fn normal_form(domain: &str) -> Result<String, String> {
     };
     match Host::parse(name) {
         // `*.com` would hand a token to hosts that nobody can have meant.
-        Ok(_) if !star.is_empty() && !name.contains('.') => {
-            Err(format!("the pattern `{domain}` covers too much"))
+        Ok(_) if !star.is_empty() && is_public_suffix(name) => {
+            Err(format!("the pattern `{}` covers too much", without_login(domain)))
         }
         Ok(host) => Ok(format!("{star}{host}")),
-        Err(error) => Err(format!("`{domain}` in domains: {error}")),
+        Err(error) => Err(format!("in domains: {error}")),
+    }
+}
+
+/// Whether everybody can have a name below this one: a top-level domain, or what countries have
+/// instead (`com.cn`, `co.uk`). The full list (publicsuffix.org) has thousands and changes weekly;
+/// these are the words that countries use.
+fn is_public_suffix(name: &str) -> bool {
+    const SECOND: [&str; 11] =
+        ["com", "co", "net", "org", "gov", "edu", "ac", "or", "ne", "go", "gob"];
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    match name.split_once('.') {
+        None => true,
+        Some((second, country)) => country.len() == 2 && SECOND.contains(&second),
     }
 }
 
@@ -218,7 +243,7 @@ regionId = "cn-shanghai"
 
     fn region(host: &str) -> Option<String> {
         let accounts = Accounts::parse(FILE).unwrap();
-        accounts.find(&Host::parse(host).unwrap())?.region_id.clone()
+        Some(accounts.find(&Host::parse(host).unwrap())?.region_id.clone()?.to_string())
     }
 
     #[test]
@@ -244,6 +269,17 @@ regionId = "cn-shanghai"
     }
 
     #[test]
+    fn a_pattern_over_the_vendors_domain_is_for_its_registries() {
+        let text = "[[registry]]\ndomains = [\"*.aliyuncs.com\", \"registry.ack.aliyuncs.com\"]";
+        let accounts = Accounts::parse(text).unwrap();
+        let is_found = |host: &str| accounts.find(&Host::parse(host).unwrap()).is_some();
+        assert!(is_found("registry.cn-hangzhou.aliyuncs.com"));
+        assert!(is_found("acme-registry.cn-hangzhou.cr.aliyuncs.com"));
+        assert!(is_found("registry.ack.aliyuncs.com"));
+        assert!(!is_found("bucket.oss-cn-hangzhou.aliyuncs.com"));
+    }
+
+    #[test]
     fn an_empty_instance_is_the_personal_edition() {
         let accounts = Accounts::parse(FILE).unwrap();
         let personal: Vec<_> = accounts.accounts.iter().map(Account::is_personal).collect();
@@ -254,10 +290,14 @@ regionId = "cn-shanghai"
     fn a_file_that_cannot_be_meant_is_refused_with_its_line() {
         for (text, word) in [
             ("[[registry]]\ndomains = [\"a.io\"]\ninstanceID = \"x\"", "line 3"),
-            ("[[registry]]\nregionId = \"x\"", "domains"),
+            ("[[registry]]\nregionId = \"cn-hangzhou\"", "domains"),
+            ("[[registry]]\ndomains = [\"a.io\"]\nregionId = \"a.example/x\"", "line 3: "),
+            ("[[registry]]\ndomains = [\"a.io\"]\ninstanceId = \"acme\"", "cri-0123456789abcdef"),
             ("[[registry]]\ndomains = []", "no domains"),
             ("[[registry]]\ndomains = [\"a b\"]", "a b"),
             ("[[registry]]\ndomains = [\"*.com\"]", "too much"),
+            ("[[registry]]\ndomains = [\"*.com.cn\"]", "too much"),
+            ("[[registry]]\ndomains = [\"*.CO.uk\"]", "too much"),
             ("[[registry]]\ndomains = [\"a.io\", \"https://A.io/\"]", "two"),
             ("[[registy]]", "registy"),
         ] {

@@ -149,8 +149,15 @@ impl Environment {
         self.path("DOCKER_CONFIG").or_else(|| Some(self.home()?.join(".docker")))
     }
 
-    /// The variables a child process may have: everything but what holds a secret of ours.
+    /// The variables a child process may have: everything but what holds a secret that this program
+    /// reads.
     pub fn for_child(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.for_identity_command().filter(|(name, _)| !is_cloud_secret(&name.to_string_lossy()))
+    }
+
+    /// The same for a command that is asked for a RAM identity: it may need one to get another, and
+    /// has all of these from the vendor's command line as well.
+    pub fn for_identity_command(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.variables
             .iter()
             .filter(|(name, _)| !is_secret(&name.to_string_lossy()))
@@ -186,7 +193,17 @@ impl Drop for Environment {
     }
 }
 
-/// Whether a variable of this name holds a secret that this program reads.
+/// Whether a variable of this name holds a secret of a RAM identity: a key's, a token, or what gets a
+/// token. What only names a file is no secret.
+fn is_cloud_secret(name: &str) -> bool {
+    let vendors = ["ALIBABA_CLOUD_", "ALIBABACLOUD_", "ALICLOUD_"];
+    let is_vendors = vendors.iter().any(|prefix| name.starts_with(prefix));
+    let is_secret = ["SECRET", "TOKEN", "CREDENTIALS_URI"].iter().any(|word| name.contains(word));
+    (is_vendors && is_secret && !name.ends_with("_FILE"))
+        || name == "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+}
+
+/// Whether a variable of this name holds a registry's password, or a key to one.
 fn is_secret(name: &str) -> bool {
     name == "REGISTRY_PASSWORD"
         || (name.starts_with("REGISTRY_PASSWORD_") && !name.ends_with("_FILE"))
@@ -235,6 +252,35 @@ mod tests {
         let mut names: Vec<_> = environment.for_child().map(|(name, _)| name).collect();
         names.sort();
         assert_eq!(names, ["PATH", "REGISTRY_PASSWORD_FILE"]);
+    }
+
+    #[test]
+    fn only_a_command_for_identities_gets_what_belongs_to_one() {
+        let secrets = [
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+            "ALIBABACLOUD_ACCESS_KEY_SECRET",
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+            "ALIBABA_CLOUD_OIDC_TOKEN",
+            "ALIBABA_CLOUD_SECURITY_TOKEN",
+            "ALICLOUD_ACCESS_KEY_STS_TOKEN",
+            "ALICLOUD_SECRET_KEY",
+        ];
+        let others = ["ALIBABA_CLOUD_OIDC_TOKEN_FILE", "ALIBABA_CLOUD_ROLE_ARN", "PATH"];
+        let environment = secrets
+            .iter()
+            .chain(&others)
+            .fold(Environment::empty().with("REGISTRY_PASSWORD", "x"), |all, name| {
+                all.with(name, "x")
+            });
+        let mut child: Vec<_> = environment.for_child().map(|(name, _)| name).collect();
+        child.sort();
+        assert_eq!(child, others);
+        let mut command: Vec<_> =
+            environment.for_identity_command().map(|(name, _)| name).collect();
+        command.sort();
+        let mut all = [&secrets[..], &others].concat();
+        all.sort_unstable();
+        assert_eq!(command, all);
     }
 
     #[cfg(unix)]

@@ -3,10 +3,13 @@
 //!
 //! Pure. It knows names; it must not know networks, files or credentials.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+use crate::region::Region;
 
 /// The one name under which Docker Hub's entry is kept.
 const HUB: &str = "index.docker.io";
@@ -51,13 +54,19 @@ impl Host {
         }
         parse_key(text)
             .map(|key| Self { key })
-            .ok_or_else(|| HostError::Malformed(text.chars().take(200).collect()))
+            .ok_or_else(|| HostError::Malformed(without_login(text).chars().take(200).collect()))
     }
 
     /// The normal form: lower case, without scheme, path or default port.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.key
+    }
+
+    /// The normal form without the port.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        split_port(&self.key).map_or(&self.key, |(name, _)| name)
     }
 
     /// The address that clients look for in a list of entries: the normal form, except for Docker
@@ -75,6 +84,17 @@ impl Host {
     #[must_use]
     pub fn acr(&self) -> Option<Acr> {
         Acr::parse(&self.key)
+    }
+}
+
+/// An address for an error: without the user name and the password that may stand before the host.
+/// Whatever comes before the last `@` may belong to them, if the address is written wrongly enough.
+#[must_use]
+pub fn without_login(address: &str) -> Cow<'_, str> {
+    let Some((_, rest)) = address.rsplit_once('@') else { return address.into() };
+    match address.split_once("://") {
+        Some((scheme, _)) if !scheme.contains('@') => format!("{scheme}://***@{rest}").into(),
+        _ => format!("***@{rest}").into(),
     }
 }
 
@@ -168,7 +188,7 @@ pub struct Acr {
     /// Which product.
     pub edition: Edition,
     /// The region's id, such as `cn-hangzhou`.
-    pub region: String,
+    pub region: Region,
     /// From where the host can be reached.
     pub network: Network,
     /// The instance: the name of an Enterprise instance, or the `crpi-...` id of a Personal one.
@@ -222,7 +242,7 @@ impl Acr {
             _ => None,
         }?;
         let port_fits = port.is_none_or(|port| acr.service == Service::PeerToPeer && port == 65001);
-        (port_fits && is_region(&acr.region)).then_some(acr)
+        port_fits.then_some(acr)
     }
 
     /// `registry[-intl][-vpc|-internal].<region>.aliyuncs.com`
@@ -236,7 +256,7 @@ impl Acr {
         };
         Some(Self {
             edition: Edition::Personal,
-            region: region.to_owned(),
+            region: Region::parse(region).ok()?,
             network,
             instance: None,
             service: Service::Images,
@@ -247,9 +267,10 @@ impl Acr {
     fn personal(first: &str, region: &str) -> Option<Self> {
         let (instance, network) = split_vpc(first);
         let id = instance.strip_prefix("crpi-")?;
+        let region = Region::parse(region).ok()?;
         is_instance_name(id).then(|| Self {
             edition: Edition::Personal,
-            region: region.to_owned(),
+            region,
             network,
             instance: Some(instance.to_owned()),
             service: Service::Images,
@@ -266,9 +287,10 @@ impl Acr {
             (None, false) => (rest.strip_suffix("-chart")?, Service::Charts),
             (None, true) => return None,
         };
+        let region = Region::parse(region).ok()?;
         is_instance_name(instance).then(|| Self {
             edition: Edition::Enterprise,
-            region: region.to_owned(),
+            region,
             network,
             instance: Some(instance.to_owned()),
             service,
@@ -283,19 +305,6 @@ fn split_vpc(label: &str) -> (&str, Network) {
     }
 }
 
-/// A region's id: words of lower-case letters and digits, at least two, the first one letters.
-fn is_region(text: &str) -> bool {
-    let mut words = text.split('-');
-    let first = words.next().is_some_and(|word| {
-        (2..=6).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase())
-    });
-    let rest: Vec<_> = words.collect();
-    let is_word = |word: &&str| {
-        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    };
-    first && !rest.is_empty() && rest.iter().all(is_word)
-}
-
 /// An instance's name: 3 to 30 of `a-z`, `0-9` and `-`, with a letter or digit at both ends.
 fn is_instance_name(text: &str) -> bool {
     (3..=30).contains(&text.len())
@@ -306,6 +315,8 @@ fn is_instance_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(text: &str) -> String {
@@ -347,6 +358,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_a_host_without_its_port() {
+        let name = |text: &str| Host::parse(text).unwrap().name().to_owned();
+        assert_eq!(name("r.example:5000"), "r.example");
+        assert_eq!(name("[::1]"), "[::1]");
+        assert_eq!(name("[::1]:5000"), "[::1]");
+        assert_eq!(name("r.example"), "r.example");
+    }
+
+    #[test]
     fn docker_hub_is_one_entry_and_its_tokens_are_others() {
         for spelling in ["docker.io", "index.docker.io", "https://index.docker.io/v1/"] {
             assert_eq!(key(spelling), "index.docker.io");
@@ -370,7 +390,6 @@ mod tests {
             "a:5000:1",
             "a:x",
             "a:+80",
-            "user@r.example",
             "r.example\\.evil",
             "https://",
             "ftp://r.example",
@@ -384,6 +403,20 @@ mod tests {
         for text in malformed {
             assert_eq!(Host::parse(text), Err(HostError::Malformed(text.into())));
         }
+    }
+
+    #[test]
+    fn no_error_repeats_a_login_in_an_address() {
+        for (text, shown) in [
+            ("user@r.example", "***@r.example"),
+            ("https://ci:hunter2@r.example/", "https://***@r.example/"),
+            ("ci:hunter2@r.example:5000", "***@r.example:5000"),
+            ("https://ci:hunter/2@x@r.example", "https://***@r.example"),
+            ("ci@1:hunter2://@r.example", "***@r.example"),
+        ] {
+            assert_eq!(Host::parse(text), Err(HostError::Malformed(shown.into())), "{text}");
+        }
+        assert_eq!(without_login("https://r.example/v2/"), "https://r.example/v2/");
     }
 
     #[test]
@@ -470,6 +503,17 @@ mod tests {
             "xregistry.cn-hangzhou.aliyuncs.com",
             "registry.evil.cn-hangzhou.aliyuncs.com",
             "registry.oss-cn-hangzhou.evil.aliyuncs.com",
+            // What OSS and the log service give to whoever asks first.
+            "registry.oss-cn-hangzhou.aliyuncs.com",
+            "registry-vpc.oss-cn-hangzhou.aliyuncs.com",
+            "registry-vpc.oss-cn-hangzhou-internal.aliyuncs.com",
+            "registry-intl-vpc.oss-accelerate.aliyuncs.com",
+            "registry.oss-accelerate-overseas.aliyuncs.com",
+            "registry-internal.s3-cn-hangzhou.aliyuncs.com",
+            "registry.log-cn-hangzhou.aliyuncs.com",
+            "registry.cn-hangzhou-internal.aliyuncs.com",
+            "acme-registry.oss-cn-hangzhou.cr.aliyuncs.com",
+            "crpi-1a2b3c4d5e.oss-cn-hangzhou.personal.cr.aliyuncs.com",
             "registry.cn-hangzhou.aliyuncs.com:8443",
             "mybucket.oss-cn-hangzhou.aliyuncs.com",
             "registry-cn-hangzhou.ack.aliyuncs.com",
@@ -487,6 +531,18 @@ mod tests {
         ];
         for host in strangers {
             assert_eq!(acr(host), None, "{host}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a label is called, and whatever follows it: only regions come after it.
+        #[test]
+        fn no_host_of_another_product_is_a_registry(
+            label in "(registry|registry-intl|[a-z0-9]{3,9}-registry|crpi-[a-z0-9]{6})(-vpc|-internal)?",
+            product in "(oss|log|s3|fc|ecs|mns|ots|rds|sls|nas)(-[a-z0-9]{1,9}){1,3}",
+            rest in "(\\.cr|\\.personal\\.cr)?",
+        ) {
+            prop_assert_eq!(acr(&format!("{label}.{product}{rest}.aliyuncs.com")), None);
         }
     }
 }

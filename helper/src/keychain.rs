@@ -3,6 +3,7 @@
 //! It knows the order of things; it must not know the wire, nor what is behind a source.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -39,7 +40,12 @@ impl SystemKeychain {
         let (sender, receiver) = mpsc::sync_channel(1);
         let environment = Arc::clone(&self.environment);
         thread::spawn(move || sender.send(work(&environment)));
-        receiver.recv_timeout(DEADLINE).unwrap_or(Err(Error::Timeout))
+        receiver.recv_timeout(DEADLINE).unwrap_or_else(|error| {
+            Err(match error {
+                RecvTimeoutError::Timeout => Error::Timeout,
+                RecvTimeoutError::Disconnected => Error::Broken,
+            })
+        })
     }
 }
 
@@ -68,6 +74,7 @@ impl Keychain for SystemKeychain {
     fn erase(&self, host: &Host) -> Result<(), Error> {
         let host = host.clone();
         self.in_time(move |environment| {
+            sources::identity::forget(environment, &host);
             if let Some(vault) = store::open(environment)? {
                 vault.erase(&host)?;
             }
@@ -97,7 +104,7 @@ fn answered_hosts(environment: &Environment) -> BTreeMap<Host, String> {
     let sources = sources::all(environment);
     let mut hosts = BTreeMap::new();
     for (position, source) in sources.iter().enumerate() {
-        for (host, username) in source.list().unwrap_or_default() {
+        for (host, username) in source.list_open().unwrap_or_default() {
             if hosts.contains_key(&host) {
                 continue;
             }
@@ -118,4 +125,16 @@ fn answered_hosts(environment: &Environment) -> BTreeMap<Host, String> {
         }
     }
     hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_breaks_off_is_told_from_work_that_hangs() {
+        let keychain = SystemKeychain::new(Arc::new(Environment::empty()));
+        let broken = keychain.in_time::<()>(|_| panic!("as a fault would"));
+        assert!(matches!(broken, Err(Error::Broken)));
+    }
 }

@@ -5,13 +5,16 @@
 
 pub mod accounts;
 pub mod cache;
+mod child;
 pub mod commands;
 pub mod docker_config;
 pub mod environment;
 pub mod host;
 pub mod keychain;
+mod lock;
 pub mod openapi;
 pub mod protocol;
+pub mod region;
 pub mod registry;
 pub mod secret;
 pub mod sources;
@@ -55,6 +58,11 @@ pub enum Error {
     /// Something hangs.
     #[error("no answer within {} seconds", keychain::DEADLINE.as_secs())]
     Timeout,
+    /// A fault of this program.
+    #[error(
+        "the program stopped in the middle of its work; this is a fault of it, please report it"
+    )]
+    Broken,
 }
 
 /// The credential for a registry (`host`, `host:port`, or an address with scheme and path): the

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ fn main() -> ExitCode {
     match Call::parse(&arguments, commands::NAMES) {
         Call::Verb(verb) => serve(verb),
         Call::Command => commands::run(&arguments, Arc::new(Environment::capture())),
-        Call::Usage => refuse(protocol::USAGE),
-        Call::Unknown(word) => refuse(&format!("{NAME}: unknown action: {}", word.display())),
+        Call::Usage => misuse(protocol::USAGE),
+        Call::Unknown(word) => misuse(&format!("{NAME}: unknown action: {}", word.display())),
     }
 }
 
@@ -36,6 +36,15 @@ fn serve(verb: Verb) -> ExitCode {
             refuse(&line)
         }
     }
+}
+
+/// The protocol's answer to what is no verb. At a terminal there is a person, and not a client.
+fn misuse(line: &str) -> ExitCode {
+    let status = refuse(line);
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "To log in: {NAME} login HOST. All commands: {NAME} --help");
+    }
+    status
 }
 
 /// The protocol's way to fail: a line on stdout, and exit status 1.

@@ -13,7 +13,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::Credential;
-use crate::host::Host;
+use crate::host::{Host, without_login};
 use crate::openapi::acs3::encode_pairs;
 use crate::transport::{Deadline, Route, Transport, TransportError, is_loopback};
 
@@ -104,10 +104,9 @@ impl<'a> Registry<'a> {
         deadline: Deadline,
         host: &'a Host,
     ) -> Result<Self, ProofError> {
-        let bare = host.as_str().rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
         let ask = |scheme| Self::ask(transport, deadline, host, scheme);
         match ask("https") {
-            Err(error @ ProofError::Transport(_)) if is_loopback(bare) => {
+            Err(error @ ProofError::Transport(_)) if is_loopback(host.name()) => {
                 ask("http").map_err(|_| error)
             }
             other => other,
@@ -176,7 +175,7 @@ impl<'a> Registry<'a> {
             Some(name) if is_https || is_loopback(&name) => Ok(name),
             _ => Err(ProofError::Insecure {
                 host: self.host.to_string(),
-                realm: realm.chars().filter(|c| !c.is_control()).take(200).collect(),
+                realm: without_login(realm).chars().filter(|c| !c.is_control()).take(200).collect(),
             }),
         }
     }

@@ -4,6 +4,7 @@
 //! request means, and it never retries: whoever knows the meaning does that.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,7 @@ pub enum TransportError {
         host: String,
     },
     /// No address for the name.
-    #[error("the host name {host} has no address; check its spelling and the DNS")]
+    #[error("the host name {host} has no address")]
     Unresolved {
         /// The host that was asked.
         host: String,
@@ -126,7 +127,7 @@ impl TransportError {
 pub struct Proxies {
     https: Option<Secret>,
     http: Option<Secret>,
-    exceptions: Vec<String>,
+    exceptions: Vec<Exception>,
 }
 
 impl Proxies {
@@ -148,38 +149,117 @@ impl Proxies {
             https: either("https_proxy", "HTTPS_PROXY").or_else(|| all.clone()).map(Secret::new),
             http: either("http_proxy", http_upper).or(all).map(Secret::new),
             exceptions: exceptions
-                .split(',')
-                .map(|entry| entry.trim().to_ascii_lowercase())
-                .filter(|entry| !entry.is_empty())
+                .split(|separator: char| separator == ',' || separator.is_whitespace())
+                .filter_map(Exception::parse)
                 .collect(),
         }
     }
 
-    /// The proxy for a target, if it needs one. A loopback target never does.
-    fn for_target(&self, scheme: &str, host: &str) -> Option<&Secret> {
-        let named = if scheme == "http" { &self.http } else { &self.https };
-        named.as_ref().filter(|_| !is_loopback(host) && !self.is_exception(host))
+    /// The proxy for a target, if it needs one. This machine and its metadata never do.
+    fn for_target(&self, target: &Target) -> Option<&Secret> {
+        let named = if target.scheme == "http" { &self.http } else { &self.https };
+        let is_exception = || self.exceptions.iter().any(|exception| exception.covers(target));
+        named
+            .as_ref()
+            .filter(|_| !is_loopback(&target.host) && target.host != METADATA && !is_exception())
+    }
+}
+
+/// Where ECS instances have their metadata: a link-local address, which a proxy would answer with
+/// its own machine's.
+const METADATA: &str = "100.100.100.200";
+
+/// An entry of `NO_PROXY`, by the rules of Go (golang.org/x/net/http/httpproxy), which Docker
+/// follows, and of curl, where these let more pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Exception {
+    hosts: Hosts,
+    /// Only this port; without one, every port.
+    port: Option<u16>,
+}
+
+/// The hosts of an exception.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Hosts {
+    /// `*`
+    All,
+    /// `192.0.2.1`, or `192.0.2.0/24` with the number of bits that count.
+    Network(IpAddr, u32),
+    /// `example.com`, `.example.com` and `*.example.com`: the domain and all below it.
+    Domain(String),
+}
+
+impl Exception {
+    /// An entry; nothing if it is none.
+    fn parse(entry: &str) -> Option<Self> {
+        let entry = entry.trim().to_ascii_lowercase();
+        if entry == "*" {
+            return Some(Self { hosts: Hosts::All, port: None });
+        }
+        if let Some((address, bits)) = entry.split_once('/') {
+            let address: IpAddr = address.parse().ok()?;
+            let bits = bits.parse().ok().filter(|bits| *bits <= width(address))?;
+            return Some(Self { hosts: Hosts::Network(address, bits), port: None });
+        }
+        // An address of version 6 without brackets has colons and no port.
+        let (name, port) = match entry.rsplit_once(':') {
+            Some((name, port)) if entry.parse::<IpAddr>().is_err() && !port.ends_with(']') => {
+                (name, Some(port.parse().ok()?))
+            }
+            _ => (entry.as_str(), None),
+        };
+        let hosts = match unbracketed(name).parse::<IpAddr>() {
+            Ok(address) => Hosts::Network(address, width(address)),
+            Err(_) => {
+                let domain = name.trim_start_matches('*').trim_start_matches('.');
+                let domain = domain.trim_end_matches('.');
+                Hosts::Domain(Some(domain).filter(|domain| !domain.is_empty())?.to_owned())
+            }
+        };
+        Some(Self { hosts, port })
     }
 
-    /// `*` is every host; `example.com`, `.example.com` and `*.example.com` are the domain and all
-    /// below it.
-    fn is_exception(&self, host: &str) -> bool {
-        self.exceptions.iter().any(|entry| {
-            let domain = entry.trim_start_matches('*').trim_start_matches('.');
-            entry == "*"
-                || host == domain
-                || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-        })
+    fn covers(&self, target: &Target) -> bool {
+        let host = target.host.trim_end_matches('.');
+        let covered = match &self.hosts {
+            Hosts::All => true,
+            Hosts::Network(network, bits) => unbracketed(host)
+                .parse()
+                .is_ok_and(|address: IpAddr| starts_alike(*network, address, *bits)),
+            Hosts::Domain(domain) => {
+                host == domain
+                    || host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            }
+        };
+        covered && self.port.is_none_or(|port| port == target.port)
     }
+}
+
+/// How many bits an address has.
+fn width(address: IpAddr) -> u32 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// Whether two addresses of one version have the same first bits.
+fn starts_alike(one: IpAddr, other: IpAddr, bits: u32) -> bool {
+    let differ = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => u128::from(one.to_bits() ^ other.to_bits()) << 96,
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
+        _ => return false,
+    };
+    differ.leading_zeros() >= bits
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Whether a host is this machine, by name or by address.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || host.ends_with(".localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || unbracketed(host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Sends requests. Certificates are read only when the first TLS connection is made.
@@ -214,10 +294,9 @@ impl Transport {
         }
         let proxy = match route {
             Route::Direct => None,
-            Route::Proxied => self.proxies.for_target(&target.scheme, &target.host),
+            Route::Proxied => self.proxies.for_target(&target),
         };
-        let proxy = proxy.map(|address| Proxy::new(address.expose())).transpose();
-        let proxy = proxy.map_err(|_| TransportError::Proxy {
+        let proxy = proxy.map(open_proxy).transpose().map_err(|_| TransportError::Proxy {
             host: target.authority.clone(),
             proxy: "that the environment names".to_owned(),
             reason: "its address cannot be read".to_owned(),
@@ -230,6 +309,15 @@ impl Transport {
         let (parts, mut body) = agent.run(request).map_err(explain)?.into_parts();
         let body = body.with_config().limit(MAX_BODY).read_to_vec().map_err(explain)?;
         Ok(Response::from_parts(parts, Zeroizing::new(body)))
+    }
+}
+
+/// The proxy at an address. A SOCKS proxy of version 5 resolves the names itself, as with Go's
+/// clients: what is behind it often has names of its own.
+fn open_proxy(address: &Secret) -> Result<Proxy, ureq::Error> {
+    match address.expose().strip_prefix("socks5://") {
+        Some(rest) => Proxy::new(&Zeroizing::new(format!("socks5h://{rest}"))),
+        None => Proxy::new(address.expose()),
     }
 }
 
@@ -251,20 +339,26 @@ fn agent() -> Agent {
 }
 
 /// What a request was for, to say so when it fails.
+#[derive(Debug)]
 struct Target {
     scheme: String,
     host: String,
+    port: u16,
+    /// Host and port as they were written, without a user name and a password before them.
     authority: String,
 }
 
 impl Target {
     fn of(request: &Request<Vec<u8>>) -> Self {
         let uri = request.uri();
-        Self {
-            scheme: uri.scheme_str().unwrap_or("https").to_owned(),
-            host: uri.host().unwrap_or_default().to_owned(),
-            authority: uri.authority().map(ToString::to_string).unwrap_or_default(),
-        }
+        let scheme = uri.scheme_str().unwrap_or("https").to_owned();
+        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        let authority = match uri.port_u16() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        let port = uri.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+        Self { scheme, host, port, authority }
     }
 
     fn explain(&self, error: ureq::Error, proxy: Option<&str>) -> TransportError {
@@ -286,8 +380,12 @@ impl Target {
             }
             ureq::Error::Tls(reason) => TransportError::Tls { host, reason: reason.to_owned() },
             ureq::Error::Rustls(error) => TransportError::Tls { host, reason: error.to_string() },
-            error @ (ureq::Error::Http(_) | ureq::Error::BadUri(_)) => {
+            error @ ureq::Error::Http(_) => {
                 TransportError::Request { host, reason: error.to_string() }
+            }
+            // Its words repeat the address, which may hold a password.
+            ureq::Error::BadUri(_) => {
+                TransportError::Request { host, reason: "its address is not one".to_owned() }
             }
             error => TransportError::Broken { host, reason: error.to_string() },
         }
@@ -326,6 +424,11 @@ impl Target {
                 None => TransportError::Unreachable { host, reason },
             },
             io::ErrorKind::TimedOut => TransportError::Timeout { host },
+            // How a SOCKS proxy's refusal comes.
+            io::ErrorKind::Other => match proxy {
+                Some(proxy) => TransportError::Proxy { host, proxy: proxy.to_owned(), reason },
+                None => TransportError::Broken { host, reason },
+            },
             _ => TransportError::Broken { host, reason },
         }
     }
@@ -333,6 +436,9 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
 
     fn proxies(variables: &[(&str, &'static str)]) -> Proxies {
@@ -341,8 +447,13 @@ mod tests {
         })
     }
 
+    fn target(url: &str) -> Target {
+        Target::of(&Request::get(url).body(Vec::new()).unwrap())
+    }
+
     fn chosen(proxies: &Proxies, scheme: &str, host: &str) -> Option<String> {
-        proxies.for_target(scheme, host).map(|proxy| proxy.expose().to_owned())
+        let target = target(&format!("{scheme}://{host}/"));
+        proxies.for_target(&target).map(|proxy| proxy.expose().to_owned())
     }
 
     #[test]
@@ -379,6 +490,103 @@ mod tests {
         for through in ["evilaliyuncs.com", "ab.io", "cc"] {
             assert!(chosen(&proxies, "https", through).is_some(), "{through}");
         }
+    }
+
+    #[test]
+    fn exceptions_are_gos_and_curls() {
+        let all = "10.0.0.0/8, fd00::/8 192.0.2.1\tp.example:8443,.s.example:443 *.w.example,\
+                   [2001:db8::1]:81,2001:db8::2,/,:1,x/y,.,r.example.";
+        let proxies = proxies(&[("https_proxy", "http://s:1"), ("NO_PROXY", all)]);
+        for direct in [
+            "10.1.2.3",
+            "10.1.2.3:8443",
+            "[fd00::1]",
+            "192.0.2.1",
+            "p.example:8443",
+            "x.p.example:8443",
+            "s.example",
+            "x.s.example",
+            "x.w.example:81",
+            "[2001:db8::1]:81",
+            "[2001:db8::2]:82",
+            "r.example",
+            // The machine's own metadata, whatever is set.
+            "100.100.100.200",
+        ] {
+            assert_eq!(chosen(&proxies, "https", direct), None, "{direct}");
+        }
+        for through in [
+            "11.1.2.3",
+            "[fe00::1]",
+            "192.0.2.2",
+            "p.example",
+            "x.s.example:444",
+            "[2001:db8::1]:82",
+            "10.0.0.1.example",
+        ] {
+            assert!(chosen(&proxies, "https", through).is_some(), "{through}");
+        }
+        let none = self::proxies(&[("https_proxy", "http://s:1"), ("NO_PROXY", "a,*")]);
+        assert_eq!(chosen(&none, "https", "any.example"), None);
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_a_part_of_the_host_in_errors() {
+        let target = target("http://user:hunter2@R.example:5000/?key=hunter3");
+        assert_eq!(target.authority, "r.example:5000");
+        assert!(!format!("{target:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn a_proxy_of_every_kind_is_an_answer_or_an_error() {
+        for address in [
+            "socks5://127.0.0.1:1",
+            "socks5h://u:p@127.0.0.1:1",
+            "socks4://127.0.0.1:1",
+            "http://127.0.0.1:1",
+            "https://127.0.0.1:1",
+            "127.0.0.1:1",
+            "gopher://127.0.0.1:1",
+            "://",
+        ] {
+            let transport = Transport::new(proxies(&[("ALL_PROXY", address)]));
+            let request = Request::get("http://r.example/").body(Vec::new()).unwrap();
+            let deadline = Deadline::after(Duration::from_secs(5));
+            let error = transport.send(request, deadline, Route::Proxied).unwrap_err();
+            assert!(matches!(error, TransportError::Proxy { .. }), "{address}: {error}");
+        }
+    }
+
+    /// A SOCKS proxy (RFC 1928) that says yes to one connection, and answers itself.
+    fn socks_proxy(listener: &TcpListener) -> io::Result<String> {
+        let (mut stream, _) = listener.accept()?;
+        let mut greeting = [0; 3];
+        stream.read_exact(&mut greeting)?;
+        stream.write_all(&[5, 0])?;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head)?;
+        let mut name = vec![0; usize::from(head[4]) + 2];
+        stream.read_exact(&mut name)?;
+        stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request)? > 0);
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")?;
+        name.truncate(usize::from(head[4]));
+        Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    #[test]
+    fn a_socks_proxy_resolves_names_of_its_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("socks5://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || socks_proxy(&listener));
+        let transport =
+            Transport::new(Proxies { http: Some(Secret::new(address)), ..Proxies::default() });
+        let request = Request::get("http://r.invalid/v2/").body(Vec::new()).unwrap();
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let answer = transport.send(request, deadline, Route::Proxied).unwrap();
+        assert_eq!(answer.status(), 204);
+        assert_eq!(server.join().unwrap().unwrap(), "r.invalid");
     }
 
     #[test]

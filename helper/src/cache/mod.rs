@@ -38,8 +38,15 @@ const WORTH: SignedDuration = SignedDuration::from_secs(30);
 const PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// How long a new token may take while there is one that is good.
 const REFRESH: Duration = Duration::from_secs(4);
+/// How far a clock may go back before what was kept by its earlier time counts for nothing.
+const SLIP: SignedDuration = SignedDuration::from_mins(5);
 /// The age at which a file is swept out: no token lives so long.
 const SWEEP: Duration = Duration::from_hours(24);
+
+/// The directory of the tokens and of their locks, in ours.
+const TOKENS: &str = "tokens";
+/// What the name of a lock ends in; the slot's goes before it.
+const LOCK: &str = ".lock";
 
 /// The tokens of this user on this machine.
 #[derive(Debug)]
@@ -55,10 +62,11 @@ pub struct Slot<'a> {
     name: String,
 }
 
-/// A token and when to replace it.
+/// A token, when it came and when to replace it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     token: AuthorizationToken,
+    kept_at: Timestamp,
     refresh_at: Timestamp,
 }
 
@@ -70,6 +78,7 @@ struct Stored<'a> {
     #[serde(borrow)]
     token: Cow<'a, str>,
     expires: i64,
+    kept: i64,
     refresh: i64,
 }
 
@@ -78,8 +87,8 @@ impl TokenCache {
     #[must_use]
     pub fn open(environment: &Environment) -> Option<Self> {
         let directory = environment.cache_dir()?;
-        // Where it cannot be made, an older one can still be read.
-        drop(create_private(&directory));
+        // Where they cannot be made, older ones can still be read.
+        drop(create_private(&directory.join(TOKENS)));
         let key = Key::load(&directory, environment).or_else(|| Key::create(&directory))?;
         Some(Self { directory, key })
     }
@@ -92,7 +101,8 @@ impl TokenCache {
         Some(Self { directory, key })
     }
 
-    /// The place for a host and an identity. Its name tells neither to those without the key.
+    /// The place for a host, and for the identity and whatever else the token depends on. Its name
+    /// tells none of these to those without the key.
     pub fn slot(&self, host: &Host, identity: &impl Hash) -> Slot<'_> {
         let mut mac = Mac(self.key.names());
         identity.hash(&mut mac);
@@ -102,12 +112,24 @@ impl TokenCache {
 
     /// The tokens of all identities for the host, those that have ended included.
     pub fn tokens_of(&self, host: &Host) -> impl Iterator<Item = AuthorizationToken> {
+        self.slots_of(host).filter_map(|slot| Some(slot.read()?.token))
+    }
+
+    /// Forgets the tokens of all identities for the host.
+    pub fn forget(&self, host: &Host) {
+        for slot in self.slots_of(host) {
+            // One that cannot be removed stays as good as it is.
+            drop(fs::remove_file(slot.path()));
+        }
+    }
+
+    fn slots_of(&self, host: &Host) -> impl Iterator<Item = Slot<'_>> {
         let prefix = self.prefix(host);
         let files = fs::read_dir(self.tokens()).into_iter().flatten().flatten();
         files
             .filter_map(|file| file.file_name().into_string().ok())
-            .filter(move |name| name.starts_with(&prefix))
-            .filter_map(|name| Some(Slot { cache: self, name }.read()?.token))
+            .filter(move |name| name.starts_with(&prefix) && !name.ends_with(LOCK))
+            .map(|name| Slot { cache: self, name })
     }
 
     fn prefix(&self, host: &Host) -> String {
@@ -117,7 +139,7 @@ impl TokenCache {
     }
 
     fn tokens(&self) -> PathBuf {
-        self.directory.join("tokens")
+        self.directory.join(TOKENS)
     }
 
     /// Removes what is older than any token, and what killed processes left.
@@ -159,6 +181,7 @@ impl Slot<'_> {
                 token: Secret::new(stored.token.into_owned()),
                 expires_at: Timestamp::from_millisecond(stored.expires).ok()?,
             },
+            kept_at: Timestamp::from_millisecond(stored.kept).ok()?,
             refresh_at: Timestamp::from_millisecond(stored.refresh).ok()?,
         })
     }
@@ -169,6 +192,7 @@ impl Slot<'_> {
             user: entry.token.user.as_str().into(),
             token: entry.token.token.expose().into(),
             expires: entry.token.expires_at.as_millisecond(),
+            kept: entry.kept_at.as_millisecond(),
             refresh: entry.refresh_at.as_millisecond(),
         };
         let Ok(plain) = serde_json::to_vec(&stored).map(Zeroizing::new) else { return };
@@ -178,11 +202,11 @@ impl Slot<'_> {
         }
     }
 
-    /// The file whose lock guards this slot. There are sixteen for all slots, so that they do not
-    /// pile up.
+    /// The file whose lock guards this slot, and no other: it is held while an API is asked, which
+    /// another host must not wait for. It is swept out with the tokens; whoever holds it then may be
+    /// one of two who ask.
     fn lock_path(&self) -> PathBuf {
-        let shard = self.name.chars().next_back().unwrap_or('0');
-        self.cache.directory.join(format!("lock-{shard}"))
+        self.cache.tokens().join(format!("{}{LOCK}", self.name))
     }
 }
 
@@ -230,15 +254,17 @@ impl Entry {
         let life = token.expires_at.duration_since(now);
         let margin = MARGIN.min(life / 2);
         let refresh_at = token.expires_at - margin;
-        Self { token, refresh_at }
+        Self { token, kept_at: now, refresh_at }
     }
 
     fn is_fresh(&self, now: Timestamp) -> bool {
         now < self.refresh_at && self.is_good(now)
     }
 
+    /// By a clock that has gone back, a token may be over that seems to have long to live.
     fn is_good(&self, now: Timestamp) -> bool {
         self.token.expires_at.duration_since(now) > WORTH
+            && self.kept_at.duration_since(now) <= SLIP
     }
 }
 
@@ -275,7 +301,8 @@ pub fn get_or_fetch<E>(
     match fetch(deadline.within(REFRESH)) {
         Ok(Some(token)) => Ok(Some(keep(slot, token, now()))),
         Ok(None) | Err(_) => {
-            slot.write(&Entry { token: held.token.clone(), refresh_at: now() + PAUSE });
+            let refresh_at = now() + PAUSE;
+            slot.write(&Entry { refresh_at, ..held.clone() });
             Ok(Some(held.token))
         }
     }

@@ -98,6 +98,41 @@ fn hosts_and_identities_have_their_own_tokens() {
 }
 
 #[test]
+fn a_clock_that_goes_back_makes_no_token_good_again() {
+    let machine = machine();
+    let slot = machine.cache.slot(&host(), &"identity");
+    assert!(get(&slot, 0, Ok(token("old", at(60)))).1);
+    // A correction of some minutes is none of the token's business.
+    assert!(!get(&slot, -4, Err("asked")).1);
+    assert_eq!(get(&slot, -6, Err("asked")), (Err("asked"), true));
+}
+
+#[test]
+fn a_host_is_forgotten_and_no_other() {
+    let machine = machine();
+    let other = Host::parse("registry.cn-beijing.aliyuncs.com").unwrap();
+    for (host, identity) in [(&host(), "a"), (&host(), "b"), (&other, "a")] {
+        get(&machine.cache.slot(host, &identity), 0, Ok(token("t", at(60)))).0.unwrap();
+    }
+    machine.cache.forget(&host());
+    assert_eq!(machine.cache.tokens_of(&host()).count(), 0);
+    assert_eq!(machine.cache.tokens_of(&other).count(), 1);
+}
+
+#[test]
+fn a_host_whose_api_hangs_keeps_no_other_waiting() {
+    let machine = machine();
+    for number in 0..64 {
+        let slot = machine.cache.slot(&host(), &number);
+        let held = lock_file(&slot.lock_path()).unwrap();
+        held.lock().unwrap();
+        let other = machine.cache.slot(&host(), &(number + 64));
+        assert!(get(&other, 0, Ok(token("t", at(60)))).1);
+        assert!(try_lock(&other.lock_path()).is_ok(), "{number}");
+    }
+}
+
+#[test]
 fn any_text_is_kept_as_it_is() {
     let machine = machine();
     let slot = machine.cache.slot(&host(), &"identity");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::SignedDuration;
 
-use super::{CommandError, advice, status, transport};
+use super::{CommandError, advice, registry, status, transport};
 use crate::docker_config::{ConfigFile, SUFFIX, Settings};
 use crate::environment::Environment;
 use crate::host::Host;
@@ -76,7 +76,7 @@ impl Findings {
 
 impl Doctor {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
-        let named = self.host.as_deref().map(Host::parse).transpose()?;
+        let named = self.host.as_deref().map(registry).transpose()?;
         let mut findings = Findings::default();
         check_program(environment, &mut findings);
         let settings = check_config(environment, &mut findings);

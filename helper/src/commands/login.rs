@@ -1,12 +1,13 @@
 //! `login`: ask, prove, keep.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{CommandError, advice, say, terminal, transport};
+use super::{CommandError, advice, registry, say, terminal, transport};
 use crate::docker_config::{ConfigFile, SUFFIX};
 use crate::environment::Environment;
 use crate::host::Host;
@@ -33,6 +34,9 @@ pub(super) struct Login {
     /// Read the password from standard input instead of the terminal
     #[arg(long)]
     password_stdin: bool,
+    /// What `docker login` takes, and everybody on the machine can read
+    #[arg(short, long, hide = true)]
+    password: Option<Secret>,
     /// Keep it in this store: secret-service, keyutils, file, keychain,
     /// credential-manager, helper:NAME
     #[arg(long)]
@@ -44,7 +48,14 @@ pub(super) struct Login {
 
 impl Login {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
-        let host = Host::parse(&self.host)?;
+        let host = registry(&self.host)?;
+        if self.password.is_some() {
+            return Err(CommandError::Input(
+                "everybody on this machine can read a password in the arguments, and this one is \
+                 not used: change it, and give it with --password-stdin"
+                    .to_owned(),
+            ));
+        }
         // First what can fail at once: nobody wants to type a password for nothing.
         let vault = open(self.store.as_ref(), environment)?;
         let credential = self.ask(&host)?;
@@ -53,10 +64,14 @@ impl Login {
         } else {
             prove(&host, &credential, environment)?;
         }
+        let before = logins(environment);
         vault.store(&host, &credential.username, &credential.secret)?;
         say(format_args!("Logged in to {host} as {}.", credential.username));
         say(format_args!("The password is in {}.", vault.name()));
         self.hint(&host, &vault, environment);
+        if let Some((store, hosts)) = before {
+            warn_of_hidden(&store, hosts.iter().filter(|other| **other != host), environment);
+        }
         Ok(())
     }
 
@@ -86,7 +101,16 @@ impl Login {
         match found {
             Ok(Some(found)) if found.origin == vault.name() => {}
             Ok(Some(found)) => {
-                say(format_args!("But {} will be used: it goes first.", found.origin));
+                let chosen = with_store(self.store.as_ref(), environment);
+                let chosen = credential_for(host.as_str(), &chosen).ok().flatten();
+                let variable = store::choice::VARIABLE;
+                let advice = match &self.store {
+                    Some(choice) if chosen.is_some_and(|chosen| chosen.origin == vault.name()) => {
+                        format!("set {variable}={choice} for this one to be used")
+                    }
+                    _ => "unset what names it for this one to be used".to_owned(),
+                };
+                say(format_args!("But {} will be used: it goes first; {advice}.", found.origin));
             }
             _ => {
                 if let Some(choice) = &self.store {
@@ -105,17 +129,45 @@ impl Login {
 }
 
 /// The store to write to, possibly named on the command line.
-pub(super) fn open(
-    choice: Option<&Choice>,
+fn open(choice: Option<&Choice>, environment: &Environment) -> Result<Vault, CommandError> {
+    Ok(store::open_for_writing(&with_store(choice, environment))?)
+}
+
+/// The same surroundings with the store that was named on the command line, if one was.
+pub(super) fn with_store(choice: Option<&Choice>, environment: &Environment) -> Environment {
+    let same = environment.clone();
+    match choice {
+        Some(choice) => same.with(store::choice::VARIABLE, choice.to_string()),
+        None => same,
+    }
+}
+
+/// The name of the store that is looked into now, and the hosts in it.
+fn logins(environment: &Environment) -> Option<(String, BTreeSet<Host>)> {
+    let vault = store::open(environment).ok().flatten()?;
+    let hosts = vault.list().ok()?.into_iter().map(|(host, _)| host).collect();
+    Some((vault.name().to_owned(), hosts))
+}
+
+/// A key for the encrypted file makes it the store of this machine. What is in another one stays
+/// there, and is not looked for any more: that has to be said.
+fn warn_of_hidden<'a>(
+    before: &str,
+    hosts: impl Iterator<Item = &'a Host>,
     environment: &Environment,
-) -> Result<Vault, CommandError> {
-    Ok(match choice {
-        Some(choice) => {
-            let named = environment.clone().with(store::choice::VARIABLE, choice.to_string());
-            store::open_for_writing(&named)?
-        }
-        None => store::open_for_writing(environment)?,
-    })
+) {
+    let Ok(Some(now)) = store::open(environment) else { return };
+    let hosts: Vec<_> = hosts.map(Host::as_str).collect();
+    if now.name() == before || hosts.is_empty() {
+        return;
+    }
+    say(format_args!(
+        "From now on logins are looked for in {}, and no more in {before}, which has those for {}: \
+         log in there again, or go back by setting {}.",
+        now.name(),
+        hosts.join(", "),
+        store::choice::VARIABLE,
+    ));
 }
 
 fn prove(

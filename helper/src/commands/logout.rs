@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{CommandError, login, say};
+use super::{CommandError, login, registry, say};
 use crate::credential_for;
 use crate::environment::Environment;
-use crate::host::Host;
+use crate::sources;
 use crate::store::{self, Choice};
 
 /// Forget a registry's password
@@ -21,11 +21,9 @@ pub(super) struct Logout {
 
 impl Logout {
     pub(super) fn run(self, environment: &Environment) -> Result<(), CommandError> {
-        let host = Host::parse(&self.host)?;
-        let vault = match &self.store {
-            Some(_) => Some(login::open(self.store.as_ref(), environment)?),
-            None => store::open(environment)?,
-        };
+        let host = registry(&self.host)?;
+        let vault = store::open(&login::with_store(self.store.as_ref(), environment))?;
+        sources::identity::forget(environment, &host);
         let stored = match &vault {
             Some(vault) => vault.get(&host)?,
             None => None,

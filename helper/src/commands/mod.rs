@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::docker_config::ConfigError;
 use crate::environment::Environment;
-use crate::host::HostError;
+use crate::host::{Host, HostError, without_login};
 use crate::protocol;
 use crate::registry::ProofError;
 use crate::store::StoreError;
@@ -159,6 +159,20 @@ fn manual() -> Result<(), CommandError> {
     Ok(io::stdout().write_all(MANUAL.as_bytes())?)
 }
 
+/// A registry that a person named. Clients name repositories too; of a person who does, nobody knows
+/// whether the path is a slip.
+fn registry(text: &str) -> Result<Host, CommandError> {
+    let host = Host::parse(text)?;
+    let path = text.trim().trim_end_matches('/').trim_start_matches('/');
+    if !text.contains("://") && path.contains('/') {
+        return Err(CommandError::Input(format!(
+            "{:?} is not a registry alone; write `{host}` if that is the one",
+            without_login(text.trim())
+        )));
+    }
+    Ok(host)
+}
+
 /// A line of talk, for people.
 fn say(line: std::fmt::Arguments<'_>) {
     // Nobody is left to tell when stderr is gone.
@@ -192,7 +206,8 @@ mod tests {
         for command in Arguments::command().get_subcommands() {
             let name = command.get_name();
             assert!(MANUAL.contains(&format!("\n.It Cm {name}\n")), "{name}");
-            for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for long in shown.filter_map(clap::Arg::get_long) {
                 assert!(MANUAL.contains(&format!("Fl -{long}")), "{name} --{long}");
             }
         }

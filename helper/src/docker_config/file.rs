@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+use crate::lock;
+
 /// The new content, beside the file that it is for. Dropped, it leaves no trace.
 pub(super) struct Draft {
     file: NamedTempFile,
@@ -44,15 +46,29 @@ impl Draft {
     }
 }
 
-/// What a path leads to that leads to nothing yet.
+/// What a path leads to that leads to nothing yet, over as many links as the system would follow
+/// (path_resolution(7)).
 fn destination(path: &Path) -> io::Result<PathBuf> {
-    match fs::read_link(path) {
-        Ok(target) => Ok(path.parent().unwrap_or(Path::new(".")).join(target)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
-            Ok(path.to_owned())
+    const MOST_LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new(".")).join(target),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+                return Ok(path);
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
+    Err(io::Error::other("its symbolic links lead in a circle"))
+}
+
+/// Keeps other processes of this program from changing the file, until it is dropped. The lock is
+/// that of the directory, since the file itself is replaced and a lock file would stay behind. Windows
+/// has none for directories.
+pub(super) fn lock(path: &Path) -> Option<File> {
+    let target = fs::canonicalize(path).or_else(|_| destination(path)).ok()?;
+    lock::take(File::open(target.parent()?).ok()?)
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {

@@ -6,12 +6,15 @@
 mod file;
 mod splice;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::environment::Environment;
@@ -57,14 +60,11 @@ pub enum ConfigError {
 }
 
 /// What we read of a client's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The helper for each registry.
-    #[serde(rename = "credHelpers")]
     pub helpers: BTreeMap<String, String>,
     /// The helper for all others.
-    #[serde(rename = "credsStore")]
     pub default_helper: Option<String>,
     /// The registries with an entry in the file itself.
     pub auths: BTreeMap<String, Auth>,
@@ -78,19 +78,67 @@ pub struct Auth {
 }
 
 impl<'de> Deserialize<'de> for Auth {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let fields = Option::<BTreeMap<String, serde::de::IgnoredAny>>::deserialize(deserializer)?;
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Option::<BTreeMap<String, &RawValue>>::deserialize(deserializer)?;
         let secrets = ["auth", "password", "identitytoken", "registrytoken"];
-        let has_secret = fields.is_some_and(|f| secrets.iter().any(|name| f.contains_key(*name)));
+        let is_there = |field: &&RawValue| !matches!(field.get(), "null" | "\"\"");
+        let has_secret =
+            fields.is_some_and(|f| secrets.iter().any(|name| f.get(*name).is_some_and(is_there)));
         Ok(Self { has_secret })
     }
 }
 
+/// As Docker's decoder reads it: `null` is the same as nothing, and of a name that stands there twice
+/// the last counts, or both if it has entries of its own.
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Settings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Settings, A::Error> {
+                let mut settings = Settings::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "credHelpers" => {
+                            let helpers: Option<BTreeMap<_, Option<String>>> = map.next_value()?;
+                            let helpers = helpers.unwrap_or_default().into_iter();
+                            let named = helpers.filter_map(|(host, helper)| Some((host, helper?)));
+                            settings.helpers.extend(named);
+                        }
+                        "credsStore" => settings.default_helper = map.next_value()?,
+                        "auths" => {
+                            let auths: Option<BTreeMap<_, _>> = map.next_value()?;
+                            settings.auths.extend(auths.unwrap_or_default());
+                        }
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(settings)
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
 impl Settings {
-    /// The hosts that a client asks us for by name.
-    pub fn hosts(&self) -> impl Iterator<Item = Host> + '_ {
+    /// The hosts for which a client asks us because somebody said so for each.
+    pub fn named_hosts(&self) -> impl Iterator<Item = Host> + '_ {
         let ours = self.helpers.iter().filter(|(_, helper)| *helper == SUFFIX);
         ours.filter_map(|(server, _)| Host::parse(server).ok())
+    }
+
+    /// The hosts that a client asks us for, as far as it knows them: those that are named, and where
+    /// we are asked for all others, those with an entry in the file, as `docker login` leaves one.
+    pub fn hosts(&self) -> impl Iterator<Item = Host> + '_ {
+        let others = self.auths.keys().filter_map(|server| Host::parse(server).ok());
+        let others = others.filter(|host| self.helper_for(host) == Some(SUFFIX));
+        let once: BTreeSet<_> = self.named_hosts().chain(others).collect();
+        once.into_iter()
     }
 
     /// The helper that a client would ask for a host, if any.
@@ -139,8 +187,8 @@ impl ConfigFile {
     }
 
     /// The one of podman, buildah and skopeo: `$REGISTRY_AUTH_FILE`, else
-    /// `$XDG_RUNTIME_DIR/containers/auth.json`, else `~/.config/containers/auth.json`
-    /// (containers-auth.json(5)).
+    /// `~/.config/containers/auth.json`. The latter they read second (containers-auth.json(5)), but
+    /// the first is gone when the machine restarts.
     ///
     /// # Errors
     /// There is no home directory.
@@ -148,11 +196,25 @@ impl ConfigFile {
         if let Some(path) = environment.path("REGISTRY_AUTH_FILE") {
             return Ok(Self::at(path));
         }
-        let runtime = environment.path("XDG_RUNTIME_DIR");
-        let config = || Some(environment.config_dir()?.parent()?.to_owned());
-        let base = runtime.or_else(config);
+        let config = environment.config_dir();
+        let base = config.as_deref().and_then(Path::parent);
         let base = base.ok_or(ConfigError::NoPlace("auth.json", "REGISTRY_AUTH_FILE"))?;
         Ok(Self::at(base.join("containers/auth.json")))
+    }
+
+    /// The one that podman and its kin read first, and write what they are logged in with to:
+    /// `$XDG_RUNTIME_DIR/containers/auth.json`, or `/run/containers/<user>/auth.json`. Nothing where
+    /// `REGISTRY_AUTH_FILE` takes the place of all.
+    #[must_use]
+    pub fn podman_session(environment: &Environment) -> Option<Self> {
+        if environment.var_os("REGISTRY_AUTH_FILE").is_some() {
+            return None;
+        }
+        let directory = match environment.path("XDG_RUNTIME_DIR") {
+            Some(runtime) => runtime.join("containers"),
+            None => PathBuf::from("/run/containers").join(user_id()?),
+        };
+        Some(Self::at(directory.join("auth.json")))
     }
 
     /// Where it is.
@@ -184,6 +246,7 @@ impl ConfigFile {
         dry_run: bool,
     ) -> Result<Vec<Change>, ConfigError> {
         const ATTEMPTS: usize = 10;
+        let _lock = if dry_run { None } else { file::lock(&self.path) };
         for _ in 0..ATTEMPTS {
             let before = self.read()?;
             let (after, changes) = self.apply(before.as_deref(), hosts, remove)?;
@@ -230,7 +293,7 @@ impl ConfigFile {
             });
         }
         // The last word is the parser's: what was written is what was meant.
-        let hosts_after: Vec<_> = self.parse(&text)?.hosts().collect();
+        let hosts_after: Vec<_> = self.parse(&text)?.named_hosts().collect();
         debug_assert!(hosts.iter().all(|host| hosts_after.contains(host) != remove));
         Ok((text, changes))
     }
@@ -252,7 +315,9 @@ impl ConfigFile {
         if !text.trim_ascii_start().starts_with('{') {
             return Err(self.malformed("it is not a JSON object".to_owned()));
         }
-        serde_json::from_str(text).map_err(|error| {
+        // What follows the object does not concern Docker either.
+        let mut json = serde_json::Deserializer::from_str(text);
+        Settings::deserialize(&mut json).map_err(|error| {
             let kind = if error.is_data() { "an unexpected value" } else { "a syntax error" };
             let (line, column) = (error.line(), error.column());
             self.malformed(format!("{kind} at line {line}, column {column}"))
@@ -262,6 +327,16 @@ impl ConfigFile {
     fn malformed(&self, problem: String) -> ConfigError {
         ConfigError::Malformed { path: self.path.clone(), problem }
     }
+}
+
+#[cfg(unix)]
+fn user_id() -> Option<String> {
+    Some(rustix::process::getuid().as_raw().to_string())
+}
+
+#[cfg(not(unix))]
+fn user_id() -> Option<String> {
+    None
 }
 
 #[cfg(test)]

@@ -56,17 +56,20 @@ pub(super) fn set(text: &str, section: &str, key: &str, value: &str) -> String {
 /// Removes `text[section][key]`, and the section if that leaves it empty.
 pub(super) fn remove(text: &str, section: &str, key: &str) -> String {
     let root = Object::read(text, 0..text.len());
-    let Some(found) = root.position(section) else { return text.to_owned() };
-    let inner = Object::read(text, root.members[found].value.clone());
-    match inner.position(key) {
-        Some(_) if inner.members.len() == 1 => root.remove(text, found),
-        Some(position) => {
-            // An earlier one of the same name would take the place of the last.
-            let text = inner.remove(text, position);
-            remove(&text, section, key)
+    // Sections of one name count together, and of entries of one name an earlier one would take the
+    // place of the last.
+    let found = root.members.iter().enumerate().filter(|(_, member)| member.name == section);
+    for (number, member) in found {
+        let inner = Object::read(text, member.value.clone());
+        if let Some(position) = inner.position(key) {
+            let text = match inner.members.len() {
+                1 => root.remove(text, number),
+                _ => inner.remove(text, position),
+            };
+            return remove(&text, section, key);
         }
-        None => text.to_owned(),
     }
+    text.to_owned()
 }
 
 impl Object {
@@ -75,12 +78,15 @@ impl Object {
         let slice = &text[place.clone()];
         let start = place.start + slice.len() - slice.trim_ascii_start().len();
         let end = place.end - (slice.len() - slice.trim_ascii_end().len());
-        let Ok(Members(values)) = serde_json::from_str(&text[start..end]) else {
+        // What follows the object is not a part of it.
+        let mut values = serde_json::Deserializer::from_str(&text[start..end]).into_iter();
+        let Some(Ok(Members(found))) = values.next() else {
             return Self { span: start..end, members: Vec::new() };
         };
+        let end = start + values.byte_offset();
         let mut members = Vec::new();
         let mut from = start + 1;
-        for (name, raw) in values {
+        for (name, raw) in found {
             // The raw value is a part of the text: its address tells where.
             let value_start = raw.get().as_ptr().addr() - text.as_ptr().addr();
             let value = value_start..value_start + raw.get().len();
@@ -258,6 +264,26 @@ mod tests {
         let first = r#"{"credHelpers": {"r.example": "aliyun", "q": "x"}}"#;
         assert_eq!(remove(first, "credHelpers", "r.example"), r#"{"credHelpers": {"q": "x"}}"#);
         assert_eq!(remove(&set_host("{}"), "credHelpers", "r.example"), "{}");
+    }
+
+    #[test]
+    fn what_docker_reads_over_is_read_over() {
+        let cases = [
+            (r#"{"credHelpers":null}"#, r#"{"credHelpers":{"r.example":"aliyun"}}"#),
+            (
+                "{} trailing }",
+                "{\n\t\"credHelpers\": {\n\t\t\"r.example\": \"aliyun\"\n\t}\n} trailing }",
+            ),
+            (r#"{"a":1}{"b":2}"#, r#"{"a":1,"credHelpers":{"r.example":"aliyun"}}{"b":2}"#),
+        ];
+        for (before, after) in cases {
+            assert_eq!(set_host(before), after);
+        }
+        let twice = r#"{"credHelpers":{"r.example":"aliyun"},"a":1,"credHelpers":{"q":"x"}} {"#;
+        assert_eq!(
+            remove(twice, "credHelpers", "r.example"),
+            r#"{"a":1,"credHelpers":{"q":"x"}} {"#
+        );
     }
 
     #[test]

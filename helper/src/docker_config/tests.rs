@@ -87,7 +87,6 @@ fn a_broken_file_is_refused_and_left_alone() {
         "[]",
         "{\"credHelpers\": [\"c2VjcmV0\"]}",
         "{\"credHelpers\": {\"r\": 1}}",
-        "{} trailing",
         "\u{feff}{}",
         "null",
     ] {
@@ -98,6 +97,33 @@ fn a_broken_file_is_refused_and_left_alone() {
         assert_eq!(content(&file), broken);
         assert_eq!(fs::read_dir(file.path().parent().unwrap()).unwrap().count(), 1);
     }
+}
+
+#[test]
+fn a_file_that_docker_reads_is_read() {
+    for odd in [
+        r#"{"auths": null, "credHelpers": null, "credsStore": null}"#,
+        r#"{"auths": {}, "auths": {"q.example": null}, "credHelpers": {"q.example": null}}"#,
+        r#"{"credHelpers": {"r.example": "other"}, "credHelpers": {"s.example": "x"}} and more"#,
+    ] {
+        let (_directory, file) = file(Some(odd));
+        file.change(&[host("r.example")], false, false).unwrap();
+        assert_eq!(file.settings().unwrap().named_hosts().collect::<Vec<_>>(), [host("r.example")]);
+        file.change(&[host("r.example")], true, false).unwrap();
+        assert_eq!(file.settings().unwrap().named_hosts().count(), 0, "{odd}");
+    }
+}
+
+#[test]
+fn where_we_are_asked_for_all_the_files_entries_are_ours() {
+    let (_directory, file) = file(Some(
+        r#"{"credsStore": "aliyun", "credHelpers": {"a.example": "aliyun", "b.example": "other"},
+            "auths": {"https://c.example/v2/": {"auth": ""}, "b.example": {}, "c.example": {}}}"#,
+    ));
+    let settings = file.settings().unwrap();
+    assert_eq!(settings.hosts().collect::<Vec<_>>(), [host("a.example"), host("c.example")]);
+    assert_eq!(settings.named_hosts().collect::<Vec<_>>(), [host("a.example")]);
+    assert!(!settings.auths.values().any(|auth| auth.has_secret));
 }
 
 #[cfg(unix)]
@@ -114,10 +140,35 @@ fn link_and_mode_are_kept() {
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
     assert!(fs::read_to_string(&real).unwrap().contains("aliyun"));
 
-    // A link that leads nowhere yet is somebody's wish for a place.
-    fs::remove_file(&real).unwrap();
-    file.change(&[host("r.example")], false, false).unwrap();
-    assert!(fs::read_to_string(&real).unwrap().contains("aliyun"));
+    // A link that leads nowhere yet is somebody's wish for a place, also over another link.
+    for middle in [None, Some("middle.json")] {
+        fs::remove_file(&real).unwrap();
+        if let Some(middle) = middle {
+            symlink("dotfiles.json", directory.path().join(middle)).unwrap();
+            fs::remove_file(file.path()).unwrap();
+            symlink(format!("../{middle}"), file.path()).unwrap();
+        }
+        file.change(&[host("r.example")], false, false).unwrap();
+        assert!(fs::symlink_metadata(file.path()).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(&real).unwrap().is_file());
+        assert!(fs::read_to_string(&real).unwrap().contains("aliyun"));
+    }
+    fs::remove_file(file.path()).unwrap();
+    symlink("config.json", file.path()).unwrap();
+    assert!(file.change(&[host("r.example")], false, false).is_err());
+}
+
+#[test]
+fn changes_at_once_are_all_made() {
+    let (_directory, file) = file(Some("{}"));
+    std::thread::scope(|scope| {
+        for number in 0..30 {
+            let file = &file;
+            let host = host(&format!("r{number}.example"));
+            scope.spawn(move || file.change(&[host], false, false).unwrap());
+        }
+    });
+    assert_eq!(file.settings().unwrap().named_hosts().count(), 30);
 }
 
 #[test]
@@ -140,9 +191,17 @@ fn each_client_has_its_place() {
     assert_eq!(path(ConfigFile::podman(&home)), Path::new("/home/u/.config/containers/auth.json"));
     let moved = home.with("DOCKER_CONFIG", "/d").with("XDG_RUNTIME_DIR", "/run/user/1");
     assert_eq!(path(ConfigFile::docker(&moved)), Path::new("/d/config.json"));
-    assert_eq!(path(ConfigFile::podman(&moved)), Path::new("/run/user/1/containers/auth.json"));
+    // What podman reads first is gone after a restart.
+    assert_eq!(path(ConfigFile::podman(&moved)), Path::new("/home/u/.config/containers/auth.json"));
+    let session = |environment: &Environment| {
+        ConfigFile::podman_session(environment).map(|file| file.path().to_owned())
+    };
+    assert_eq!(session(&moved).unwrap(), Path::new("/run/user/1/containers/auth.json"));
+    let elsewhere = session(&Environment::empty()).unwrap();
+    assert!(elsewhere.starts_with("/run/containers") && elsewhere.ends_with("auth.json"));
     let named = moved.with("REGISTRY_AUTH_FILE", "/a.json");
     assert_eq!(path(ConfigFile::podman(&named)), Path::new("/a.json"));
+    assert_eq!(session(&named), None);
     assert_eq!(
         ConfigFile::docker(&Environment::empty()).unwrap_err().to_string(),
         "there is no home directory, so no place for config.json; set DOCKER_CONFIG"

@@ -1,5 +1,6 @@
 //! One call of the OpenAPI: building the request, sending it until the deadline, reading the answer.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::{AccessKey, CallError, Endpoint, Refusal, acs3};
 use crate::transport::{Deadline, Route, Transport, TransportError};
@@ -231,16 +233,45 @@ fn jitter(attempt: u32) -> Duration {
 }
 
 /// The fields that tell of failure, in the spellings of both styles.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct Failure {
-    #[serde(alias = "Code")]
     code: Option<String>,
-    #[serde(alias = "Message", default)]
     message: Option<String>,
-    #[serde(alias = "RequestId", alias = "requestId", default)]
     request_id: Option<String>,
-    #[serde(rename = "IsSuccess")]
     is_success: Option<bool>,
+}
+
+impl Failure {
+    /// Reads an answer that is a JSON object. A gateway before the API may give a number for a code,
+    /// or the spellings of both styles at once.
+    fn read(body: &[u8]) -> Option<Self> {
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
+        let raw = |name: &&str| fields.get(*name).map(|value| value.get());
+        let text = |names: &[&str]| {
+            names.iter().filter_map(raw).find_map(|value| {
+                match serde_json::from_str(value).ok()? {
+                    Plain::Text(text) if !text.is_empty() => Some(text),
+                    Plain::Number(number) => Some(number.to_string()),
+                    Plain::Text(_) | Plain::Other(_) => None,
+                }
+            })
+        };
+        Some(Self {
+            code: text(&["Code", "code"]),
+            message: text(&["Message", "message"]),
+            request_id: text(&["RequestId", "requestId", "request_id"]),
+            is_success: raw(&"IsSuccess").and_then(|value| serde_json::from_str(value).ok()),
+        })
+    }
+}
+
+/// A value that people can read, or another one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Plain {
+    Text(String),
+    Number(serde_json::Number),
+    Other(IgnoredAny),
 }
 
 /// What an answer says: the thing asked for, or why not.
@@ -253,7 +284,7 @@ fn read<T: DeserializeOwned>(
     let status = answer.status();
     let body = answer.body().as_ref();
     let host = host.to_owned();
-    let failure: Option<Failure> = serde_json::from_slice(body).ok();
+    let failure = Failure::read(body);
     let succeeded = failure.as_ref().is_some_and(|failure| failure.is_success != Some(false));
     if status.is_success() && succeeded {
         return serde_json::from_slice(body).map_err(|error| CallError::NotTheApi {
@@ -433,6 +464,8 @@ mod tests {
         for body in [
             r#"{"code":"USER_NOT_EXIST","message":"m","requestId":"r"}"#,
             r#"{"Code":"USER_NOT_EXIST","Message":"m","RequestId":"r"}"#,
+            r#"{"Code":"USER_NOT_EXIST","code":"404","message":"m","RequestId":"r"}"#,
+            r#"{"code":"USER_NOT_EXIST","Code":null,"Message":"m","requestId":"r","RequestId":""}"#,
         ] {
             let Err(CallError::Refused(refusal)) = answer(404, &[], body) else {
                 panic!("{body} is not read as a refusal");
@@ -442,6 +475,15 @@ mod tests {
                 ("USER_NOT_EXIST", "m", "r")
             );
         }
+    }
+
+    #[test]
+    fn a_code_may_be_a_number() {
+        let error = answer(400, &[], r#"{"Code":40012,"Message":["m"],"Success":false}"#);
+        assert!(
+            matches!(error, Err(CallError::Refused(refusal)) if refusal.code == "40012"),
+            "a refusal"
+        );
     }
 
     #[test]

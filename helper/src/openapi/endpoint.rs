@@ -6,8 +6,11 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::host::without_login;
+use crate::region::Region;
+
 /// Over which network an API is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Network {
     /// Over the internet.
     #[default]
@@ -34,7 +37,7 @@ impl Endpoint {
     /// # Errors
     /// If there is a path, a query, a user name, a blank, another scheme or nothing at all.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let wrong = || EndpointError(text.to_owned());
+        let wrong = || EndpointError(without_login(text).into_owned());
         let trimmed = text.trim();
         let (scheme, authority) = match trimmed.split_once("://") {
             Some(("https", rest)) => ("https", rest),
@@ -55,14 +58,14 @@ impl Endpoint {
 
     /// Container Registry in a region.
     #[must_use]
-    pub fn cr(region: &str, network: Network) -> Self {
-        Self::regional("cr", region, network)
+    pub fn cr(region: &Region, network: Network) -> Self {
+        Self::regional("cr", region.as_str(), network)
     }
 
     /// STS: in a region where one is named, else the central one. Inside a VPC there is no central
     /// one.
     #[must_use]
-    pub fn sts(region: Option<&str>, network: Network) -> Self {
+    pub fn sts(region: Option<&Region>, network: Network) -> Self {
         match region {
             Some(region) => Self::regional("sts", sts_region(region), network),
             None => Self { scheme: "https", authority: "sts.aliyuncs.com".to_owned() },
@@ -100,10 +103,10 @@ impl fmt::Display for Endpoint {
 }
 
 /// The region whose STS serves a region (`AliyunContainerService/ack-ram-tool`: `endpoint.go`).
-fn sts_region(region: &str) -> &str {
-    match region {
+fn sts_region(region: &Region) -> &str {
+    match region.as_str() {
         "cn-hangzhou-finance" => "cn-hangzhou",
-        _ => region,
+        region => region,
     }
 }
 
@@ -113,10 +116,13 @@ mod tests {
 
     #[test]
     fn endpoints_follow_the_vendors_rule() {
-        let cr = |network| Endpoint::cr("cn-hangzhou", network).to_string();
+        let region = |text| Region::parse(text).unwrap();
+        let cr = |network| Endpoint::cr(&region("cn-hangzhou"), network).to_string();
         assert_eq!(cr(Network::Public), "https://cr.cn-hangzhou.aliyuncs.com");
         assert_eq!(cr(Network::Vpc), "https://cr-vpc.cn-hangzhou.aliyuncs.com");
-        let sts = |region, network| Endpoint::sts(region, network).to_string();
+        let sts = |text: Option<_>, network| {
+            Endpoint::sts(text.map(region).as_ref(), network).to_string()
+        };
         assert_eq!(sts(None, Network::Public), "https://sts.aliyuncs.com");
         assert_eq!(
             sts(Some("eu-central-1"), Network::Vpc),
@@ -137,5 +143,7 @@ mod tests {
         for wrong in ["", "https://", "ftp://x", "x/y", "https://u:p@x", "a b", "https://x?y"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+        let error = parse("https://key:hunter2@cr.example.com").unwrap_err().to_string();
+        assert!(error.contains("`https://***@cr.example.com`"), "{error}");
     }
 }

@@ -35,6 +35,15 @@ pub trait Source {
     /// # Errors
     /// The source is configured, and cannot say.
     fn list(&self) -> Result<Vec<(Host, String)>, SourceError>;
+
+    /// Those of [`Source::list`] for which [`Source::get`] would not fail, as far as can be told
+    /// without asking for each.
+    ///
+    /// # Errors
+    /// The source is configured, and cannot say.
+    fn list_open(&self) -> Result<Vec<(Host, String)>, SourceError> {
+        self.list()
+    }
 }
 
 /// Why a source that is configured cannot answer, in one sentence with what to do about it.

@@ -38,4 +38,11 @@ impl Source for Stored<'_> {
             None => Ok(Vec::new()),
         }
     }
+
+    fn list_open(&self) -> Result<Vec<(Host, String)>, SourceError> {
+        match store::open(self.environment).map_err(SourceError::new)? {
+            Some(vault) => vault.list_open().map_err(SourceError::new),
+            None => Ok(Vec::new()),
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! same names with a suffix of one's choice, as in `REGISTRY_URL_PROD`, `REGISTRY_USERNAME_PROD`,
 //! `REGISTRY_PASSWORD_PROD`; there the URL is what makes the set count. Each user name and password
 //! may instead be in a file (`REGISTRY_PASSWORD_FILE`, `REGISTRY_PASSWORD_PROD_FILE`): GitLab's
-//! variables of type "file", Docker's and Kubernetes' secrets.
+//! variables of type "file", Docker's and Kubernetes' secrets. So may the URL.
 //!
 //! It knows variables and the files they name; it must not know stores or networks.
 
@@ -100,11 +100,10 @@ impl Set<'_> {
     }
 
     fn scope(&self, environment: &Environment) -> Result<Scope, VariablesError> {
-        let variable = self.name("REGISTRY_URL");
-        match environment.var(&variable)? {
-            Some(url) => Host::parse(url)
+        match Value::read(environment, self.name("REGISTRY_URL"))? {
+            Some(url) => Host::parse(url.text.expose())
                 .map(Scope::One)
-                .map_err(|error| VariablesError::Url { variable, error }),
+                .map_err(|error| VariablesError::Url { variable: url.origin, error }),
             None => Ok(Scope::EveryAcrHost),
         }
     }
@@ -165,7 +164,7 @@ fn read_file(variable: &str, path: PathBuf) -> Result<Secret, VariablesError> {
     }
     let unusable = |problem| Err(VariablesError::Unusable { variable, path, problem });
     if bytes.len() as u64 > MAX_FILE {
-        return unusable("is too long to hold a user name or a password");
+        return unusable("is too long to hold a host, a user name or a password");
     }
     match str::from_utf8(&bytes).map(one_line) {
         Err(_) => unusable("is not valid UTF-8"),
@@ -187,10 +186,13 @@ impl<'a> Variables<'a> {
             .environment
             .names()
             .filter_map(|name| name.strip_prefix("REGISTRY_URL"))
+            // `_FILE` at the end says where the value is, and is no suffix of a set's.
+            .map(|suffix| suffix.strip_suffix("_FILE").unwrap_or(suffix))
             .filter(|suffix| suffix.len() > 1 && suffix.starts_with('_'))
             .map(|suffix| Set { suffix })
             .collect();
         sets.sort();
+        sets.dedup();
         sets.push(Set { suffix: "" });
         sets
     }
@@ -376,10 +378,35 @@ mod tests {
         for (name, bytes, problem) in [
             ("empty", &b"\n"[..], "is empty"),
             ("binary", b"\xff", "is not valid UTF-8"),
-            ("long", &[b'a'; 65537], "is too long to hold a user name or a password"),
+            ("long", &[b'a'; 65537], "is too long to hold a host, a user name or a password"),
         ] {
             let path = write(name, bytes);
             assert_eq!(ask_file(&path), format!("{} {problem}", named(&path)));
+        }
+    }
+
+    #[test]
+    fn a_url_may_stand_in_a_file_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("url");
+        std::fs::write(&path, "https://r.example/\n").unwrap();
+        let path = path.to_str().unwrap();
+        let variables = [USER, PASSWORD, ("REGISTRY_URL_FILE", path)];
+        assert_eq!(ask(&variables, "r.example"), ANSWER);
+        assert_eq!(ask(&variables, ACR), "-");
+        let variables = [
+            ("REGISTRY_URL_PROD_FILE", path),
+            ("REGISTRY_USERNAME_PROD", "p"),
+            ("REGISTRY_PASSWORD_PROD", "pp"),
+        ];
+        let answer = "p:pp (REGISTRY_USERNAME_PROD and REGISTRY_PASSWORD_PROD)";
+        assert_eq!(ask(&variables, "r.example"), answer);
+        assert_eq!(ask(&variables, ACR), "-");
+        // Where it cannot be read, nobody knows which host was meant, and none of ours is answered.
+        for wrong in ["url", "/nowhere/url"] {
+            let variables = [USER, PASSWORD, ("REGISTRY_URL_FILE", wrong)];
+            assert!(ask(&variables, ACR).contains("the file that REGISTRY_URL_FILE names"));
+            assert_eq!(ask(&variables, "docker.io"), "-");
         }
     }
 

@@ -98,12 +98,15 @@ pub enum StoreError {
     /// There is none, and it takes a person to change that.
     #[error("{NO_STORE}; {WAYS_OUT}")]
     None,
-    /// The override is not one of ours.
+    /// A name that is not one of ours.
     #[error(
-        "there is no store called {0:?}; {VARIABLE} is one of secret-service, keyutils, file, \
-         keychain, credential-manager, helper:NAME"
+        "there is no store called {0:?}; there are secret-service, keyutils, file, keychain, \
+         credential-manager, helper:NAME"
     )]
     Unknown(String),
+    /// The override is not one of ours.
+    #[error("{VARIABLE} is wrong: {0}")]
+    Variable(Box<StoreError>),
     /// The override names what this system does not have.
     #[error("this system has no {0}; set {VARIABLE}=file for the encrypted file")]
     Foreign(Choice),
@@ -136,7 +139,7 @@ pub enum StoreError {
 pub fn open(environment: &Environment) -> Result<Option<Vault>, StoreError> {
     match choose(environment)? {
         Some(choice) => open_named(&choice, environment, false),
-        None => platform(environment),
+        None => Ok(platform(environment)?.map(|vault| with_lock(vault, environment))),
     }
 }
 
@@ -147,15 +150,24 @@ pub fn open(environment: &Environment) -> Result<Option<Vault>, StoreError> {
 pub fn open_for_writing(environment: &Environment) -> Result<Vault, StoreError> {
     let vault = match choose(environment)? {
         Some(choice) => open_named(&choice, environment, true)?,
-        None => platform(environment)?,
+        None => platform(environment)?.map(|vault| with_lock(vault, environment)),
     };
     vault.ok_or(StoreError::None)
+}
+
+/// A store that keeps an entry for each user has a lock for all processes of this one.
+fn with_lock(vault: Vault, environment: &Environment) -> Vault {
+    let lock = environment.data_dir().map(|directory| directory.join("store.lock"));
+    vault.locked_by(lock)
 }
 
 /// What was chosen: by its name, or by making a key for the encrypted file.
 fn choose(environment: &Environment) -> Result<Option<Choice>, StoreError> {
     match environment.var(VARIABLE)? {
-        Some(name) => name.parse().map(Some),
+        Some(name) => match name.parse() {
+            Ok(choice) => Ok(Some(choice)),
+            Err(error) => Err(StoreError::Variable(Box::new(error))),
+        },
         None => Ok(FileStore::is_configured(environment).then_some(Choice::File)),
     }
 }
@@ -165,14 +177,16 @@ fn open_named(
     environment: &Environment,
     for_writing: bool,
 ) -> Result<Option<Vault>, StoreError> {
-    match choice {
-        Choice::File => file(environment, for_writing),
-        Choice::Helper(name) => Ok(Some(helper(name, environment))),
-        Choice::SecretService => secret_service(environment).map(Some),
-        Choice::Keyutils => keyutils().map(Some),
-        Choice::Keychain => keychain().map(Some),
-        Choice::CredentialManager => credential_manager().map(Some),
-    }
+    let vault = match choice {
+        // These keep one entry for each server, whoever the user is.
+        Choice::File => return file(environment, for_writing),
+        Choice::Keyutils => return keyutils().map(Some),
+        Choice::Helper(name) => helper(name, environment),
+        Choice::SecretService => secret_service(environment)?,
+        Choice::Keychain => keychain()?,
+        Choice::CredentialManager => credential_manager()?,
+    };
+    Ok(Some(with_lock(vault, environment)))
 }
 
 fn file(environment: &Environment, for_writing: bool) -> Result<Option<Vault>, StoreError> {

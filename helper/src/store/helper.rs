@@ -7,12 +7,13 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use keyring_core::api::{Credential, CredentialApi, CredentialStoreApi};
 use keyring_core::{Entry, Error, Result};
@@ -20,13 +21,24 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::child::{self, Ended, RunError};
 use crate::environment::Environment;
+use crate::keychain::DEADLINE;
+use crate::transport::Deadline;
 
 /// What the protocol says when there is nothing.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
 /// The most that Windows keeps for one credential (wincred.h: CRED_MAX_CREDENTIAL_BLOB_SIZE).
 const WINCRED_LIMIT: u32 = 5 * 512;
+
+/// How long a helper may take for a whole verb: a little less than the keychain waits, so that it is
+/// ended, and the reason told and not only the time. Somebody may be at a command that has no such
+/// limit.
+const PATIENCE: Duration = DEADLINE.saturating_sub(Duration::from_millis(500));
+
+/// More than any list of credentials.
+const LONGEST: u64 = 16 << 20;
 
 /// What the helper did not do, to follow its name in a sentence.
 #[derive(Debug, ThisError)]
@@ -37,6 +49,8 @@ enum Refusal {
     Missing,
     #[error("cannot be run: {0}")]
     Unrunnable(std::io::Error),
+    #[error("did not answer to {0} in time and was ended; run it by hand to see what it waits for")]
+    Late(&'static str),
     #[error("refused to {verb}: {message}")]
     Refused { verb: &'static str, message: String },
     #[error("gave an answer to {0} that is not the protocol's")]
@@ -48,6 +62,8 @@ enum Refusal {
 pub struct HelperStore {
     name: String,
     environment: Vec<(OsString, OsString)>,
+    /// For all that it is asked, from the first request on.
+    deadline: Arc<OnceLock<Deadline>>,
 }
 
 /// The protocol's credential; wiped when dropped.
@@ -64,10 +80,11 @@ impl HelperStore {
     /// `docker-credential-<name>`, run with everything in the environment but secrets.
     #[must_use]
     pub fn new(name: &str, environment: &Environment) -> Self {
-        let variables = environment.for_child().filter(|(name, _)| !is_cloud_secret(name));
+        let variables = environment.for_child();
         Self {
             name: name.to_owned(),
             environment: variables.map(|(name, value)| (name.into(), value.into())).collect(),
+            deadline: Arc::default(),
         }
     }
 
@@ -79,36 +96,29 @@ impl HelperStore {
 
     /// Runs a verb; the answer, or nothing if there is nothing.
     fn ask(&self, verb: &'static str, input: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
-        let mut child = Command::new(format!("docker-credential-{}", self.name))
+        let mut command = Command::new(format!("docker-credential-{}", self.name));
+        command
             .arg(verb)
             .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| match error.kind() {
-                ErrorKind::NotFound => Error::NoStorageAccess(Box::new(Refusal::Missing)),
-                _ => Error::NoStorageAccess(Box::new(Refusal::Unrunnable(error))),
-            })?;
-        let unrunnable = |error| Error::PlatformFailure(Box::new(Refusal::Unrunnable(error)));
-        if let Some(mut stdin) = child.stdin.take() {
-            match stdin.write_all(input) {
-                // It need not read what it does not need.
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                    return Err(unrunnable(error));
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let deadline = *self.deadline.get_or_init(|| Deadline::after(PATIENCE));
+        let no_access = |refusal| Error::NoStorageAccess(Box::new(refusal));
+        let Ended { stdout, success } = child::run(&mut command, input, LONGEST, deadline)
+            .map_err(|error| match error {
+                RunError::Start(error) if error.kind() == ErrorKind::NotFound => {
+                    no_access(Refusal::Missing)
                 }
-                _ => {}
-            }
-        }
-        let output = child.wait_with_output().map_err(unrunnable)?;
-        let stdout = Zeroizing::new(output.stdout);
-        if output.status.success() {
+                RunError::Start(error) => no_access(Refusal::Unrunnable(error)),
+                RunError::Late => no_access(Refusal::Late(verb)),
+            })?;
+        if success {
             return Ok(Some(stdout));
         }
         // A helper that fails says why on stdout; it has no secret to say there.
         let message: String = String::from_utf8_lossy(&stdout).trim().chars().take(300).collect();
-        if message == NOT_FOUND {
+        // Some can do no more than look up one server: `not implemented`, `list is unimplemented`.
+        let is_unable = verb == "list" && message.to_ascii_lowercase().contains("implemented");
+        if message == NOT_FOUND || is_unable {
             return Ok(None);
         }
         let message = message.replace(char::is_control, " ");
@@ -135,13 +145,6 @@ pub fn find(name: &str, environment: &Environment) -> Option<PathBuf> {
     std::env::split_paths(environment.var_os("PATH")?)
         .map(|directory| environment.directory().join(directory).join(&file))
         .find(|path| path.is_file())
-}
-
-/// Whether a variable holds a secret of a RAM identity, by any of the vendor's prefixes. A keychain
-/// has no use for those.
-fn is_cloud_secret(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.starts_with("ALI") && (name.contains("SECRET") || name.contains("TOKEN"))
 }
 
 fn babble(verb: &'static str) -> Error {
@@ -173,7 +176,7 @@ impl CredentialStoreApi for HelperStore {
             let found = self.get(server)?.filter(|body| is_wanted(&body.username));
             return Ok(found.map(|body| self.entry(server, &body.username)).into_iter().collect());
         }
-        let answer = self.ask("list", b"unused")?.unwrap_or_default();
+        let Some(answer) = self.ask("list", b"unused")? else { return Ok(Vec::new()) };
         let servers: Option<BTreeMap<String, String>> =
             serde_json::from_slice(&answer).map_err(|_| babble("list"))?;
         let servers = servers.unwrap_or_default();
@@ -224,6 +227,12 @@ impl CredentialApi for HelperItem {
 
     fn get_secret(&self) -> Result<Vec<u8>> {
         self.find().map(|mut body| std::mem::take(&mut body.secret).into_bytes())
+    }
+
+    /// None. What a helper lists it is taken to have: to ask it for each entry takes a process each,
+    /// and may make it ask somebody.
+    fn get_attributes(&self) -> Result<HashMap<String, String>> {
+        Ok(HashMap::new())
     }
 
     fn delete_credential(&self) -> Result<()> {

@@ -44,7 +44,7 @@ pub struct KeyutilsStore {}
 #[derive(Serialize)]
 struct Payload<'a> {
     username: &'a str,
-    secret: &'a [u8],
+    secret: &'a str,
 }
 
 impl KeyutilsStore {
@@ -135,8 +135,9 @@ impl KernelKey {
 impl CredentialApi for KernelKey {
     /// Replaces whatever the server had: there is one key for each.
     fn set_secret(&self, secret: &[u8]) -> Result<()> {
+        let secret = str::from_utf8(secret).map_err(|_| Error::BadEncoding(Vec::new()))?;
         let payload = Payload { username: &self.username, secret };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(256 + 4 * secret.len()));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(256 + 6 * secret.len()));
         serde_json::to_writer(&mut *bytes, &payload)
             .map_err(|_| Error::PlatformFailure(Box::new(Refusal::Foreign)))?;
         keyring()?.add_key(&self.description(), &*bytes).map(drop).map_err(refuse)
@@ -169,12 +170,23 @@ fn read(key: &Key) -> Result<(String, Vec<u8>)> {
     #[derive(Deserialize)]
     struct Owned {
         username: String,
-        secret: Vec<u8>,
+        secret: Kept,
+    }
+    /// Earlier versions kept a list of numbers, four times as long.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Kept {
+        Text(String),
+        Bytes(Vec<u8>),
     }
     let bytes = Zeroizing::new(key.read_to_vec().map_err(refuse)?);
     let payload: Owned = serde_json::from_slice(&bytes)
         .map_err(|_| Error::PlatformFailure(Box::new(Refusal::Foreign)))?;
-    Ok((payload.username, payload.secret))
+    let secret = match payload.secret {
+        Kept::Text(text) => text.into_bytes(),
+        Kept::Bytes(bytes) => bytes,
+    };
+    Ok((payload.username, secret))
 }
 
 fn refuse(error: KeyError) -> Error {

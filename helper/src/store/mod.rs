@@ -15,13 +15,17 @@ pub mod secret_service;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyring_core::{CredentialStore, Entry, Error as KeyringError};
 
 use crate::Credential;
 use crate::host::Host;
+use crate::lock;
 use crate::secret::Secret;
+use file::{make_private_directory, private};
 
 pub use choice::{Choice, StoreError, open, open_for_writing};
 
@@ -30,13 +34,23 @@ pub use choice::{Choice, StoreError, open, open_for_writing};
 pub struct Vault {
     name: String,
     store: Arc<CredentialStore>,
+    /// The file whose lock keeps other processes out while an entry is replaced.
+    lock: Option<PathBuf>,
 }
 
 impl Vault {
     /// Over a store, which people call by this name: `the Secret Service`.
     #[must_use]
     pub fn new(name: impl Into<String>, store: Arc<CredentialStore>) -> Self {
-        Self { name: name.into(), store }
+        Self { name: name.into(), store, lock: None }
+    }
+
+    /// The same, where an entry is replaced under the lock of a file. For stores that keep an entry
+    /// for each user: of two processes that each put their own and then clear away all others, both
+    /// would lose.
+    #[must_use]
+    pub fn locked_by(self, file: Option<PathBuf>) -> Self {
+        Self { lock: file, ..self }
     }
 
     /// What people call the store.
@@ -71,15 +85,21 @@ impl Vault {
     }
 
     /// Puts an entry in place of whatever there was for the host. The new one is there before the
-    /// old one goes, so that an interruption loses neither.
+    /// old one goes, so that an interruption loses neither; and only what was there before it goes,
+    /// so that another program's does not.
     ///
     /// # Errors
     /// The store does not take it.
     pub fn store(&self, host: &Host, username: &str, secret: &Secret) -> Result<(), StoreError> {
         let server = host.server_url();
         let put = || {
+            let _lock = self.lock();
+            let old = self.entries_of(host)?;
             self.store.build(&server, username, None)?.set_password(secret.expose())?;
-            self.delete(host, |old_server, old_user| (old_server, old_user) != (&server, username))
+            let others = old.into_iter().filter(|(_, old_server, old_user)| {
+                (old_server.as_str(), old_user.as_str()) != (&server, username)
+            });
+            delete(others)
         };
         put().map_err(|error| self.explain(error))
     }
@@ -89,7 +109,11 @@ impl Vault {
     /// # Errors
     /// The store does not let go of one.
     pub fn erase(&self, host: &Host) -> Result<(), StoreError> {
-        self.delete(host, |_, _| true).map_err(|error| self.explain(error))
+        let erase = || {
+            let _lock = self.lock();
+            delete(self.entries_of(host)?)
+        };
+        erase().map_err(|error| self.explain(error))
     }
 
     /// The hosts that have an entry, each with its user name.
@@ -97,10 +121,28 @@ impl Vault {
     /// # Errors
     /// The store does not say.
     pub fn list(&self) -> Result<Vec<(Host, String)>, StoreError> {
+        self.list_those(|_| true)
+    }
+
+    /// The same without the entries that the store does not give away now, such as those of a locked
+    /// keyring.
+    ///
+    /// # Errors
+    /// The store does not say.
+    pub fn list_open(&self) -> Result<Vec<(Host, String)>, StoreError> {
+        // Attributes are to be had where the secret is: that is their rule in `keyring-core`.
+        self.list_those(|entry| entry.get_attributes().is_ok())
+    }
+
+    fn list_those(
+        &self,
+        is_wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<Vec<(Host, String)>, StoreError> {
         let entries = self.search(None).map_err(|error| self.explain(error))?;
+        let wanted = entries.into_iter().filter(|(entry, _, _)| is_wanted(entry));
         let named =
             |(_, server, username): (_, String, _)| Some((Host::parse(&server).ok()?, username));
-        Ok(entries.into_iter().filter_map(named).collect())
+        Ok(wanted.filter_map(named).collect())
     }
 
     /// Entries with their server and user: those whose server is written as the host, or all.
@@ -115,17 +157,21 @@ impl Vault {
         Ok(self.store.search(&spec)?.into_iter().filter_map(named).collect())
     }
 
-    /// Deletes those entries of a host, however its server is written, that are picked.
-    fn delete(&self, host: &Host, pick: impl Fn(&str, &str) -> bool) -> keyring_core::Result<()> {
-        for (entry, server, username) in self.search(None)? {
-            if Host::parse(&server).as_ref() == Ok(host) && pick(&server, &username) {
-                match entry.delete_credential() {
-                    Ok(()) | Err(KeyringError::NoEntry) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
+    /// The entries of a host, however its server is written. Some stores find an entry that they are
+    /// asked for, and cannot list what they have.
+    fn entries_of(&self, host: &Host) -> keyring_core::Result<Vec<(Entry, String, String)>> {
+        let mut entries = self.search(None)?;
+        entries.retain(|(_, server, _)| Host::parse(server).as_ref() == Ok(host));
+        if entries.is_empty() { self.search(Some(host)) } else { Ok(entries) }
+    }
+
+    /// Held until it is dropped. Where there is none, as in a home that is read-only, it is done
+    /// without.
+    fn lock(&self) -> Option<File> {
+        let path = self.lock.as_ref()?;
+        make_private_directory(path.parent()?).ok()?;
+        let file = private(File::options().write(true).create(true).truncate(false)).open(path);
+        lock::take(file.ok()?)
     }
 
     fn explain(&self, error: KeyringError) -> StoreError {
@@ -141,6 +187,16 @@ impl Vault {
         };
         StoreError::Failed { store: self.name.clone(), reason }
     }
+}
+
+fn delete(entries: impl IntoIterator<Item = (Entry, String, String)>) -> keyring_core::Result<()> {
+    for (entry, _, _) in entries {
+        match entry.delete_credential() {
+            Ok(()) | Err(KeyringError::NoEntry) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Vault {

@@ -295,6 +295,11 @@ impl CredentialApi for ServiceItem {
         Ok(secret)
     }
 
+    /// None of interest, but only of an item that the service gives away.
+    fn get_attributes(&self) -> Result<HashMap<String, String>> {
+        self.find_open().map(|_| HashMap::new())
+    }
+
     fn delete_credential(&self) -> Result<()> {
         let item = self.find_open()?;
         let (prompt,): (Path<'static>,) = self.store.call(item, ITEM, "Delete", ())?;

@@ -73,11 +73,41 @@ fn killed_at_any_moment_the_cache_still_opens() {
 fn a_cached_token_needs_no_network() {
     let (cloud, work) = (Cloud::start(), Work::new());
     let first = work.run(get(&cloud)).success().json();
-    // Nobody is asked: not even at an address where nobody listens.
-    let again = get(&cloud)
-        .env("DOCKER_CREDENTIAL_ALIYUN_CR_ENDPOINT", "http://127.0.0.1:1")
-        .env("HTTPS_PROXY", "http://127.0.0.1:1");
+    let asked = cloud.calls();
+    // Nobody is asked: neither the API nor a proxy.
+    let again = get(&cloud).env("HTTPS_PROXY", "http://127.0.0.1:1");
     assert_eq!(work.run(again).success().json()["Secret"], first["Secret"]);
+    assert_eq!(cloud.calls(), asked);
+    // Another endpoint may be another cloud, with tokens of its own.
+    let elsewhere = get(&cloud).env("DOCKER_CREDENTIAL_ALIYUN_CR_ENDPOINT", "http://127.0.0.1:1");
+    work.run(elsewhere).exits(1);
+}
+
+#[test]
+fn what_is_corrected_in_the_configuration_counts_at_once() {
+    let (cloud, work) = (Cloud::start(), Work::new());
+    let user = |fields: &str| {
+        let text = format!("[[registry]]\ndomains = ['{PERSONAL}']\n{fields}");
+        work.write("../home/.config/docker-credential-aliyun/config.toml", text);
+        work.run(get(&cloud)).success().json()["Username"].clone()
+    };
+    // The editions name the user differently.
+    assert_eq!(user("instanceId = ''\n"), "cr_temp_user");
+    assert_eq!(user("instanceId = 'cri-a'\n"), "temp_user_cr");
+    assert_eq!(user("instanceId = 'cri-a'\nregionId = 'cn-beijing'\n"), "temp_user_cr");
+    assert_eq!(user("instanceId = 'cri-a'\nvpc = true\n"), "temp_user_cr");
+    assert_eq!(cloud.count("GetAuthorizationToken"), 4);
+}
+
+#[test]
+fn a_logout_forgets_the_token_too() {
+    let (cloud, work) = (Cloud::start(), Work::new());
+    work.run(get(&cloud)).success();
+    work.run(keyed(Program::helper(["erase"]).input(PERSONAL))).success();
+    work.run(get(&cloud)).success();
+    work.run(Program::helper(["logout", PERSONAL])).success();
+    work.run(get(&cloud)).success();
+    assert_eq!(cloud.count("GetAuthorizationToken"), 3);
 }
 
 #[test]

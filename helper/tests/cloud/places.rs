@@ -116,6 +116,21 @@ fn a_host_without_region_says_what_to_set() {
 }
 
 #[test]
+fn a_registry_cannot_send_the_keys_elsewhere() {
+    let cloud = Cloud::start();
+    let host = cloud.host();
+    let work = machine(&format!("[[registry]]\ndomains = ['{host}']\n"));
+    for service in
+        ["registry.aliyuncs.com:attacker.example/x:china:cri-a", "registry.aliyuncs.com:evil:1"]
+    {
+        cloud.set_service(service);
+        let get = keyed(Program::helper(["get"]).input(&*host)).env("HTTPS_PROXY", cloud.url());
+        work.run(get).exits(1).says(&["the region of", "regionId"]);
+    }
+    assert_eq!(cloud.calls(), ["challenge", "challenge"]);
+}
+
+#[test]
 fn a_list_names_the_configured_hosts_that_have_an_identity() {
     let cloud = Cloud::start();
     let work = machine(
@@ -133,6 +148,11 @@ fn a_broken_configuration_is_told_with_its_line() {
     let cloud = Cloud::start();
     let work = machine("[[registry]]\ndomain = ['r.example.com']\n");
     work.run(keyed(cloud.get(PERSONAL))).exits(1).says(&["config.toml", "line"]);
+    // Somebody else's registry is none of its business; the person is told all the same.
+    let ran = work.run(keyed(cloud.get("ghcr.io"))).exits(1);
+    assert_eq!(ran.stdout(), "credentials not found in native keychain\n");
+    let warning = "docker-credential-aliyun: warning: ";
+    assert!(ran.stderr().starts_with(warning) && ran.stderr().contains("config.toml"));
 }
 
 /// Which of the vendor's hosts is called, as a proxy sees it.

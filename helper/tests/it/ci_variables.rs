@@ -35,12 +35,24 @@ fn a_missing_password_is_named_on_both_channels() {
 }
 
 #[test]
+fn a_password_in_the_url_is_not_repeated() {
+    let get = Program::helper(["get"]).input("registry.cn-hangzhou.aliyuncs.com");
+    let ran = Work::new().run(in_job(get, "https://ci:hunter2@r.example/")).exits(1);
+    ran.hides("hunter2").says(&["REGISTRY_URL names no registry: \"https://***@r.example/\""]);
+}
+
+#[test]
 fn list_names_the_hosts_that_docker_asks_for() {
     let host = "registry.cn-hangzhou.aliyuncs.com";
     let work = configured(host);
-    let list =
-        Program::helper(["list"]).env("REGISTRY_USERNAME", USER).env("REGISTRY_PASSWORD", PASSWORD);
-    assert_eq!(work.run(list).success().json(), serde_json::json!({ host: USER }));
+    let list = || {
+        let list = Program::helper(["list"]).env("REGISTRY_USERNAME", USER);
+        list.env("REGISTRY_PASSWORD", PASSWORD)
+    };
+    assert_eq!(work.run(list()).success().json(), serde_json::json!({ host: USER }));
+    // Where this program is asked for all hosts, the entries of the file tell which these are.
+    work.docker_config(&serde_json::json!({ "credsStore": "aliyun", "auths": { host: {} } }));
+    assert_eq!(work.run(list()).success().json(), serde_json::json!({ host: USER }));
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn help_version_completions_and_manual_are_printed() {
     assert!(run(&["completions", "zsh"]).stdout().contains("#compdef docker-credential-aliyun"));
     assert!(run(&["man"]).stdout().contains(".Dt DOCKER-CREDENTIAL-ALIYUN 1"));
     Work::new().run(Program::helper(["login"])).exits(2).says(&["<HOST>"]);
+    let store = Work::new().run(Program::helper(["login", "--store", "foo", "r.example"])).exits(2);
+    store.says(&["there is no store called \"foo\"", "keyutils"]).hides("ALIYUN_STORE");
     Work::new().run(Program::helper(["login", "a b"])).exits(1).says(&["not a registry address"]);
 }
 
@@ -50,6 +52,10 @@ fn without_a_terminal_nobody_is_asked() {
     ask(&["login", "--password-stdin", "r.example"]).says(&["--password-stdin needs --username"]);
     ask(&["login", "--password-stdin", "-u", "u", "r.example"]).says(&["the password is empty"]);
     ask(&["login", "--password-stdin", "-u", "a:b", "r.example"]).says(&["contains a colon"]);
+    for argument in [&["-p", "hunter2"][..], &["--password=hunter2"]] {
+        let ran = ask(&[&["login", "r.example", "-u", USER], argument].concat());
+        ran.says(&["--password-stdin"]).hides("hunter2");
+    }
 }
 
 #[test]
@@ -59,6 +65,33 @@ fn without_a_store_login_says_the_ways_out_before_it_asks() {
     let ways = ["--store file", "DOCKER_CREDENTIAL_ALIYUN_STORE=keyutils", "REGISTRY_USERNAME"];
     let ran = ran.says(&["no place to keep a secret"]).says(&ways);
     assert_eq!(ran.stderr().lines().count(), 1);
+}
+
+#[test]
+fn a_login_that_fails_and_a_logout_leave_no_store_behind() {
+    let work = Work::new();
+    work.run(login("127.0.0.1:1", PASSWORD)).exits(1);
+    let logout = ["logout", "--store", "file", "r.example"];
+    work.run(Program::helper(logout)).success().says(&["There was no password of r.example"]);
+    for place in [".config", ".local/share"] {
+        assert!(!work.home().join(place).join("docker-credential-aliyun").exists(), "{place}");
+    }
+    // A file whose key is gone is told as that: to log in once more would not help.
+    let kept = || login("r.example", PASSWORD).args(["--no-check"]);
+    work.run(kept()).success();
+    work.remove("../home/.config/docker-credential-aliyun/key");
+    work.run(kept())
+        .exits(1)
+        .says(&["credentials.json is not there: put it back", "remove the file"]);
+}
+
+#[test]
+fn a_login_behind_another_one_says_how_to_come_before_it() {
+    let work = Work::new();
+    let kept = || login("r.example", PASSWORD).args(["--no-check"]);
+    let variables = [("REGISTRY_URL", "r.example"), ("REGISTRY_USERNAME", USER)];
+    let ran = work.run(kept().envs(variables).env("REGISTRY_PASSWORD", "other")).success();
+    ran.says(&["But REGISTRY_USERNAME and REGISTRY_PASSWORD will be used", "unset what names it"]);
 }
 
 #[test]
@@ -104,12 +137,12 @@ fn configure_edits_and_status_shows() {
         work.run(Program::helper(all))
     };
     let dry = configure(&["--dry-run", "new.example"]).success();
-    dry.says(&["config.json: new.example would be added"]);
+    dry.says(&["config.json: `new.example` would be added"]);
     let before = work.read("../home/.docker/config.json");
     assert!(!before.contains("new.example"));
     configure(&["https://New.example/", "old.example"])
         .success()
-        .says(&["new.example added", "nothing to do for old.example"]);
+        .says(&["`new.example` added", "nothing to do for `old.example`"]);
     let after: serde_json::Value =
         serde_json::from_str(&work.read("../home/.docker/config.json")).unwrap();
     assert_eq!(
@@ -118,14 +151,22 @@ fn configure_edits_and_status_shows() {
     );
     let status = work.run(Program::helper(["status"])).success();
     assert!(status.stdout().contains("new.example: no login\n"), "{}", status.text());
-    configure(&["--remove", "new.example"]).success().says(&["new.example removed"]);
+    configure(&["--remove", "new.example"]).success().says(&["`new.example` removed"]);
     configure(&["--podman", "p.example"]).success().says(&["config.json", "auth.json"]);
     assert!(work.read("../home/.config/containers/auth.json").contains("p.example"));
+    configure(&["--remove", "old.example"]).success().hides("auth.json: `old.example` removed");
+    configure(&["--remove"]).success().says(&["auth.json: `p.example` removed"]);
+    assert!(!work.read("../home/.config/containers/auth.json").contains("p.example"));
+    configure(&["not/a/host"]).exits(1).says(&["\"not/a/host\" is not a registry alone"]);
+    configure(&["--dry-run", "https://new.example/v2/", "x.example/"]).success();
     configure(&["--file", "other.json", "f.example"]).success();
     assert!(work.read("other.json").contains("f.example"));
     work.write("../home/.docker/config.json", "{ broken");
     configure(&["x.example"]).exits(1).says(&["is left as it is: mend it by hand"]);
     assert_eq!(work.read("../home/.docker/config.json"), "{ broken");
+    // What is broken keeps nobody from the rest.
+    configure(&["--podman", "x.example"]).exits(1).says(&["auth.json: `x.example` added"]);
+    configure(&["--remove"]).exits(1).says(&["mend it", "auth.json: `x.example` removed"]);
 }
 
 #[test]
@@ -134,6 +175,12 @@ fn configure_tells_of_readable_passwords_without_showing_them() {
     work.docker_config(&json!({ "auths": { "https://r.example": { "auth": "dTpodW50ZXIy" } } }));
     let ran = work.run(Program::helper(["configure", "r.example"])).success();
     ran.hides("dTpodW50ZXIy").says(&["a readable password of r.example", "docker logout"]);
+    // Podman looks first into a file of its own.
+    let program = Program::helper(["configure", "--podman", "r.example"]);
+    work.write("run/containers/auth.json", r#"{"auths":{"r.example":{"auth":"dTpodW50ZXIy"}}}"#);
+    let program = program.env("XDG_RUNTIME_DIR", work.join("run"));
+    let ran = work.run(program).success().hides("dTpodW50ZXIy");
+    ran.says(&["run/containers/auth.json: there is a readable password", "podman logout"]);
 }
 
 #[test]
@@ -143,7 +190,7 @@ fn configure_without_hosts_takes_the_known_ones() {
     let program = Program::helper(["configure"])
         .envs([("REGISTRY_URL", "r.example"), ("REGISTRY_USERNAME", "u")])
         .env("REGISTRY_PASSWORD", "p");
-    work.run(program).success().says(&["r.example added"]);
+    work.run(program).success().says(&["`r.example` added"]);
 }
 
 #[test]

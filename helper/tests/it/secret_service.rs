@@ -3,7 +3,7 @@
 use std::thread;
 
 use serde_json::{Value, json};
-use smartbuild_test_rig::Work;
+use smartbuild_test_rig::{Program, Work};
 
 use crate::rig::{NOT_FOUND, PASSWORD, USER};
 use crate::session::Session;
@@ -48,6 +48,27 @@ fn what_one_program_stores_the_other_reads() {
 
 #[test]
 #[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
+fn an_encrypted_file_does_not_hide_the_keyring_without_a_word() {
+    let (session, work) = (Session::unlocked(), Work::new());
+    session.ours(&work, "store", &request("a.example", USER, PASSWORD)).success();
+    let login = |arguments: &[&str], host: &str| {
+        let fixed = ["login", "--no-check", "--password-stdin", "-u", USER];
+        let program = Program::helper([&fixed, arguments, &[host]].concat()).input("typed\n");
+        work.run(session.join(program)).success()
+    };
+    login(&[], "b.example").hides("From now on");
+    let ran = login(&["--store", "file"], "c.example");
+    let words = ["From now on logins are looked for in the encrypted file", "a.example, b.example"];
+    ran.says(&words).says(&["no more in the Secret Service", "DOCKER_CREDENTIAL_ALIYUN_STORE"]);
+    assert_eq!(session.ours(&work, "get", "a.example").exits(1).stdout(), NOT_FOUND);
+    login(&["--store", "file"], "d.example").hides("From now on");
+    login(&["--store", "file"], "a.example");
+    let ran = login(&["--store", "secret-service"], "a.example");
+    ran.says(&["But the encrypted file", "set DOCKER_CREDENTIAL_ALIYUN_STORE=secret-service"]);
+}
+
+#[test]
+#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
 fn another_user_leaves_one_item() {
     let (session, work) = (Session::unlocked(), Work::new());
     session.theirs(&work, "store", &request("https://r.example/v2/", "old", "1")).success();
@@ -57,6 +78,27 @@ fn another_user_leaves_one_item() {
     assert_eq!(theirs, json!({ "r.example": "new" }));
     let read = session.theirs(&work, "get", "r.example").success().json();
     assert_eq!(read, answer("r.example", "new", "3"));
+}
+
+#[test]
+#[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]
+fn of_two_users_at_once_one_stays() {
+    let (session, work) = (Session::unlocked(), Work::new());
+    for round in 0..20 {
+        let users = ["a", "b", "c"].map(|user| format!("{user}{round}"));
+        thread::scope(|scope| {
+            for user in &users {
+                let (session, work) = (&session, &work);
+                let store = move || session.ours(work, "store", &request("r.example", user, user));
+                scope.spawn(move || store().success());
+            }
+        });
+        let read = session.ours(&work, "get", "r.example").success().json();
+        let user = read["Username"].as_str().unwrap();
+        assert!(users.iter().any(|known| known == user) && read["Secret"] == user, "{read}");
+        let theirs = session.theirs(&work, "list", "").success().json();
+        assert_eq!(theirs, json!({ "r.example": user }));
+    }
 }
 
 #[test]
@@ -73,6 +115,10 @@ fn a_locked_keyring_is_an_answer() {
     session.ours(&work, "erase", "r.example").exits(1).says(&[locked]);
     // A stranger to the keyring is none of its business.
     assert_eq!(session.ours(&work, "get", "other.example").exits(1).stdout(), NOT_FOUND);
+    // A client that is told of it asks for it, and gives up the build when that fails.
+    assert_eq!(session.ours(&work, "list", "").success().stdout(), "{}\n");
+    let status = work.run(session.join(Program::helper(["status"]))).success();
+    assert!(status.stdout().contains("r.example: no login: the Secret Service is locked"));
 }
 
 #[test]

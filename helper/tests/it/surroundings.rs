@@ -124,6 +124,57 @@ fn another_helper_is_a_store_when_it_is_there() {
     work.run(program).exits(1).says(&["there is no store called \"cupboard\"", "keyutils"]);
 }
 
+#[test]
+fn a_helper_that_hangs_is_ended_with_all_that_it_started() {
+    let work = Work::new();
+    let script = "#!/bin/sh\necho $$ >\"$HOME/pid\"\nsleep 600 | cat\n";
+    work.write("bin/docker-credential-slow", script).chmod("bin/docker-credential-slow", 0o755);
+    let path = std::env::join_paths([work.join("bin"), "/usr/bin".into(), "/bin".into()]).unwrap();
+    let limit = std::time::Duration::from_secs(30);
+    let run = |arguments: &[&str]| {
+        let program = Program::helper(arguments)
+            .env("PATH", &path)
+            .env("DOCKER_CREDENTIAL_ALIYUN_STORE", "helper:slow")
+            .input("r.example");
+        work.run(program.limit(limit))
+    };
+    for arguments in [&["get"][..], &["logout", "r.example"]] {
+        let ran = run(arguments).exits(1).says(&["docker-credential-slow did not answer to get"]);
+        assert!(ran.duration().as_secs() < 12, "{:?}", ran.duration());
+        let pid = work.read("../home/pid");
+        // The dead may wait for somebody to bury them.
+        let group = Program::named("pgrep").args(["--runstates", "R,S,D", "-g", pid.trim()]);
+        assert_eq!(work.run(group).stdout(), "", "{arguments:?}");
+    }
+}
+
+/// Many helpers can say no more than what one server has.
+#[test]
+fn a_helper_that_cannot_list_is_asked_for_what_it_has() {
+    let work = Work::new();
+    let script = "#!/bin/sh\nread -r server\ncase $1 in\n\
+        list) echo 'list is unimplemented'; exit 1 ;;\n\
+        get) cat \"$HOME/$server\" 2>/dev/null && exit; \
+        echo 'credentials not found in native keychain'; exit 1 ;;\n\
+        store) printf '%s' \"$server\" >\"$HOME/r.example\" ;;\n\
+        erase) rm \"$HOME/$server\" ;;\nesac\n";
+    work.write("bin/docker-credential-short", script).chmod("bin/docker-credential-short", 0o755);
+    let path = std::env::join_paths([work.join("bin"), "/usr/bin".into(), "/bin".into()]).unwrap();
+    let call = |verb: &str, input: &str| {
+        let program = Program::helper([verb])
+            .env("PATH", &path)
+            .env("DOCKER_CREDENTIAL_ALIYUN_STORE", "helper:short")
+            .input(input);
+        work.run(program)
+    };
+    assert_eq!(call("get", "r.example").exits(1).stdout(), NOT_FOUND);
+    call("store", &request("r.example")).success();
+    assert_eq!(call("get", "r.example").success().json(), answer("r.example"));
+    assert_eq!(call("list", "").success().json(), json!({}));
+    call("erase", "r.example").success();
+    assert_eq!(call("get", "r.example").exits(1).stdout(), NOT_FOUND);
+}
+
 /// The way to the keychains of macOS and Windows, walked with the helper that is at hand here.
 #[test]
 #[ignore = "needs a D-Bus and GNOME Keyring: run tests/run.sh"]

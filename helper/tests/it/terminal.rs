@@ -95,6 +95,15 @@ fn an_interrupted_login_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_person_who_calls_no_command_is_told_of_them() {
+    for line in ["docker-credential-aliyun", "docker-credential-aliyun gett"] {
+        let screen = Person::at_terminal(&Work::new(), line).reads_to_the_end();
+        let words = ["docker-credential-aliyun login HOST", "docker-credential-aliyun --help"];
+        assert!(words.iter().all(|word| screen.contains(word)), "{screen}");
+    }
+}
+
+#[test]
 fn not_configured() {
     let work = Work::new();
     let screen = doctor(&work, "", &[]);

@@ -15,6 +15,7 @@ use super::{IdentityError, Problem, ecs, external, fetch, ini, profile};
 use crate::environment::Environment;
 use crate::openapi::sts::{self, Role};
 use crate::openapi::{AccessKey, Caller, Endpoint, Network};
+use crate::region::Region;
 
 /// Where the firmware tells what machine this is.
 const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
@@ -49,7 +50,7 @@ pub(super) struct Assume {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct StsPlace {
     pub(super) endpoint: Option<Endpoint>,
-    pub(super) region: Option<String>,
+    pub(super) region: Option<Region>,
     pub(super) vpc: bool,
 }
 
@@ -68,7 +69,7 @@ pub(super) struct Obtain<'a> {
     /// Where instance metadata is.
     pub(super) metadata: &'a str,
     /// The region and network of the registry: from inside a VPC only its own STS can be reached.
-    pub(super) registry: (Option<&'a str>, Network),
+    pub(super) registry: (Option<&'a Region>, Network),
 }
 
 /// The identity that the environment and the vendor's files name; `None` if there is none.
@@ -143,14 +144,22 @@ fn named_profile(
     if let Some(found) = credentials_file(variables, sts, name)? {
         return Ok(found);
     }
-    let places = [variables.profile_path(), variables.credentials_path()];
-    let places: Vec<_> =
-        places.iter().flatten().map(|(path, _)| path.display().to_string()).collect();
-    let places = if places.is_empty() {
-        "no file, as there is no home".into()
+    let passed_over = ignores_profiles(variables);
+    let profiles = variables.profile_path().filter(|_| !passed_over);
+    let places: Vec<_> = [profiles, variables.credentials_path()]
+        .iter()
+        .flatten()
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    let mut places = if places.is_empty() {
+        "no file, as there is no home".to_owned()
     } else {
         places.join(" and ")
     };
+    if passed_over {
+        places += ", and passed the profiles of the command line over, as \
+                   ALIBABA_CLOUD_CLI_PROFILE_DISABLED or ALIBABA_CLOUD_IGNORE_PROFILE says";
+    }
     let problem = Problem::NoProfile { name: name.to_owned(), places };
     Err(IdentityError::new(format!("profile `{name}`"), problem))
 }
@@ -166,8 +175,12 @@ fn current_profile(
     Ok(identity.map(|identity| Found { identity, origin: file.origin(name) }))
 }
 
+fn ignores_profiles(variables: Variables<'_>) -> bool {
+    variables.is_on("CLI_PROFILE_DISABLED") || variables.is_on("IGNORE_PROFILE")
+}
+
 fn profile_file(variables: Variables<'_>) -> Result<Option<ProfileFile>, IdentityError> {
-    if variables.is_on("CLI_PROFILE_DISABLED") || variables.is_on("IGNORE_PROFILE") {
+    if ignores_profiles(variables) {
         return Ok(None);
     }
     let Some((path, named)) = variables.profile_path() else { return Ok(None) };
@@ -214,13 +227,22 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, Problem> {
 }
 
 impl Identity {
+    /// Whether its keys depend on the machine that asks, and not only on what is configured.
+    pub(super) fn is_the_machines(&self) -> bool {
+        match self {
+            Self::Instance { .. } => true,
+            Self::Role { base, .. } => base.is_the_machines(),
+            _ => false,
+        }
+    }
+
     /// The role that this identity takes.
     pub(super) fn taking(self, assume: Assume) -> Self {
         Self::Role { base: Box::new(self), assume }
     }
 
-    /// The keys. `None` if there is no identity after all: an ECS instance without a role, where
-    /// nobody asked for one.
+    /// The keys. `None` if there is no identity after all: an ECS instance without a role or without
+    /// metadata, where nobody asked for it.
     pub(super) fn obtain(&self, with: &Obtain<'_>) -> Result<Option<AccessKey>, Problem> {
         match self {
             Self::AccessKey(key) => Ok(Some(key.clone())),
@@ -238,7 +260,7 @@ impl Identity {
                     .map(Some)
                     .map_err(Problem::Call)
             }
-            Self::Instance { role, asked } => match ecs::obtain(role.as_deref(), with)? {
+            Self::Instance { role, asked } => match ecs::obtain(role.as_deref(), *asked, with)? {
                 None if *asked => Err(Problem::NoInstanceRole(role.clone())),
                 key => Ok(key),
             },
@@ -260,8 +282,8 @@ impl StsPlace {
         let (registry_region, registry_network) = with.registry;
         let network = if self.vpc { Network::Vpc } else { registry_network };
         let region = match network {
-            Network::Vpc => self.region.as_deref().or(registry_region),
-            Network::Public => self.region.as_deref(),
+            Network::Vpc => self.region.as_ref().or(registry_region),
+            Network::Public => self.region.as_ref(),
         };
         Endpoint::sts(region, network)
     }
@@ -269,6 +291,8 @@ impl StsPlace {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     fn machine() -> Environment {
@@ -358,17 +382,67 @@ mod tests {
             ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
             ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_ACCESS_KEY_ID"),
             ("ALIBABA_CLOUD_SECURITY_TOKEN", "ALIBABA_CLOUD_ACCESS_KEY_ID"),
-            ("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN"),
             ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_ROLE_ARN"),
             ("ALIBABA_CLOUD_PROFILE", "hunter2"),
             ("ALIBABA_CLOUD_CONFIG_FILE", "hunter2"),
             ("ALIBABA_CLOUD_CREDENTIALS_FILE", "hunter2"),
             ("ALIBABA_CLOUD_STS_ENDPOINT", "endpoint"),
+            ("ALIBABA_CLOUD_STS_REGION", "region"),
         ] {
             let value = if set.ends_with("STS_ENDPOINT") { "ftp://x" } else { "hunter2" };
             let error = origin(&machine().with(set, value));
             assert!(error.starts_with("error: ") && error.contains(missing), "{set}: {error}");
             assert!(!set.contains("SECRET") || !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_role_that_nobody_could_take_is_no_identity() {
+        let home = home(Some(CONFIG), None);
+        let stray = machine()
+            .with("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/r")
+            .with("ALIBABA_CLOUD_ROLE_SESSION_NAME", "left-over");
+        assert_eq!(origin(&stray), "nothing");
+        assert!(origin(&stray.clone().with_home(home.path())).starts_with("profile `work` of "));
+        for token in ["ALIBABA_CLOUD_OIDC_TOKEN_FILE", "ALIBABA_CLOUD_OIDC_TOKEN"] {
+            let error = origin(&stray.clone().with(token, "hunter2"));
+            assert!(error.contains("ALIBABA_CLOUD_OIDC_PROVIDER_ARN is not"), "{error}");
+        }
+    }
+
+    /// Metadata at an address where nobody can answer, or where somebody answers with this.
+    fn instance(asked: bool, answer: Option<&'static str>) -> Result<bool, String> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let metadata = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let Some(answer) = answer else { return };
+            for stream in listener.incoming().take(1) {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let transport = crate::transport::Transport::default();
+        let deadline = crate::transport::Deadline::after(std::time::Duration::from_secs(9));
+        let with = Obtain {
+            caller: Caller { transport: &transport, deadline },
+            environment: &machine(),
+            metadata: &metadata,
+            registry: (None, Network::Public),
+        };
+        let identity = Identity::Instance { role: None, asked };
+        let key = identity.obtain(&with).map(|key| key.is_some());
+        drop(server);
+        key.map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn metadata_that_nobody_asked_for_need_not_be_there() {
+        let forbidden = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        for answer in [None, Some(forbidden)] {
+            assert_eq!(instance(false, answer), Ok(false));
+            let error = instance(true, answer).unwrap_err();
+            assert!(error.contains("ECS instance metadata"), "{error}");
         }
     }
 
@@ -381,6 +455,9 @@ mod tests {
         assert!(matches!(of("only"), Ok(Identity::Instance { asked: true, .. })));
         let error = of("gone").unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("config.json"), "{error}");
+        let here = here.clone().with("ALIBABA_CLOUD_CLI_PROFILE_DISABLED", "true");
+        let error = select(&here, Some("work"), None).unwrap_err().to_string();
+        assert!(!error.contains("config.json") && error.contains("PROFILE_DISABLED"), "{error}");
     }
 
     #[test]

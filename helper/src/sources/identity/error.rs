@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::environment::NotText;
 use crate::openapi::{CallError, EndpointError};
+use crate::region::RegionError;
 use crate::transport::TransportError;
 
 /// An identity that is configured but gives no keys, and where it was configured.
@@ -55,11 +56,11 @@ pub enum Problem {
     #[error("{} is empty; it should hold an OIDC token", .0.display())]
     Empty(PathBuf),
     /// Not the JSON that it should be.
-    #[error("{} is not a valid profile file (line {line}); `aliyun configure` writes it anew", path.display())]
+    #[error("{} is not a valid profile file{}; `aliyun configure` writes it anew", path.display(), at(*line))]
     FileShape {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line, from 1; 0 if it is not known.
         line: usize,
     },
     /// A profile that was asked for is nowhere.
@@ -88,6 +89,9 @@ pub enum Problem {
     /// An endpoint that is not one.
     #[error(transparent)]
     Endpoint(EndpointError),
+    /// A region that is not one.
+    #[error(transparent)]
+    Region(RegionError),
     /// `ALIBABA_CLOUD_DISABLE_EXTERNAL_PROCESS` is on.
     #[error("it asks {0} for keys, which ALIBABA_CLOUD_DISABLE_EXTERNAL_PROCESS forbids here")]
     ExternalDisabled(&'static str),
@@ -183,6 +187,10 @@ pub enum Problem {
     /// STS said no or was not there.
     #[error(transparent)]
     Call(CallError),
+}
+
+fn at(line: usize) -> String {
+    if line == 0 { " (a field is of another kind)".to_owned() } else { format!(" (line {line})") }
 }
 
 impl Problem {

@@ -3,15 +3,12 @@
 //! What the command prints is never repeated, in no error and on no stream: it holds keys, and a
 //! command that prints something else may print keys there too.
 
-use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use zeroize::Zeroizing;
 
 use super::Problem;
+use crate::child::{self, Ended, RunError};
 use crate::environment::Environment;
 use crate::transport::Deadline;
 
@@ -51,64 +48,32 @@ pub(super) fn split(command: &str) -> Result<Vec<String>, Problem> {
     if quote.is_some() || arguments.is_empty() { Err(Problem::CommandLine) } else { Ok(arguments) }
 }
 
-/// Runs the command and gives what it printed. It is killed at the deadline.
+/// Runs the command and gives what it printed. It is ended at the deadline.
 pub(super) fn run(
     arguments: &[String],
     environment: &Environment,
     deadline: Deadline,
 ) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let (program, arguments) = arguments.split_first().ok_or(Problem::CommandLine)?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
-        .envs(environment.for_child())
-        .current_dir(environment.directory())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| Problem::CommandStart { program: program.clone(), error })?;
-    let finished = finish(&mut child, deadline);
-    if finished.is_err() {
-        // It may have ended by itself just now; either way it is gone after this.
-        drop(child.kill());
-        drop(child.wait());
-    }
-    match finished {
-        Ok((output, true)) => Ok(output),
-        Ok((_, false)) => Err(Problem::CommandFailed { program: program.clone() }),
-        Err(Late) => Err(Problem::CommandLate { program: program.clone() }),
-    }
-}
-
-struct Late;
-
-/// The output and whether the command succeeded, once it has closed its output and ended.
-fn finish(child: &mut Child, deadline: Deadline) -> Result<(Zeroizing<Vec<u8>>, bool), Late> {
-    let (send, receive) = mpsc::channel();
-    let stdout = child.stdout.take();
-    // A thread, since reading from a pipe has no time limit. It ends with the pipe.
-    thread::spawn(move || {
-        let mut output = Zeroizing::new(Vec::new());
-        if let Some(stdout) = stdout {
-            // A read that fails leaves less than a profile, which is told by whoever parses it.
-            drop(stdout.take(MAX_OUTPUT).read_to_end(&mut output));
-        }
-        // Nobody listens any more if the deadline has passed.
-        drop(send.send(output));
-    });
-    let output = receive.recv_timeout(deadline.left()).map_err(|_| Late)?;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok((output, status.success())),
-            Ok(None) if !deadline.left().is_zero() => thread::sleep(Duration::from_millis(1)),
-            Ok(None) | Err(_) => return Err(Late),
-        }
+        .envs(environment.for_identity_command())
+        .current_dir(environment.directory());
+    let program = program.clone();
+    match child::run(&mut command, b"", MAX_OUTPUT, deadline) {
+        Ok(Ended { stdout, success: true }) => Ok(stdout),
+        Ok(_) => Err(Problem::CommandFailed { program }),
+        Err(RunError::Start(error)) => Err(Problem::CommandStart { program, error }),
+        Err(RunError::Late) => Err(Problem::CommandLate { program }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn here() -> Environment {

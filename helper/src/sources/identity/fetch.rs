@@ -33,16 +33,29 @@ impl Fetch {
         with: &Obtain<'_>,
         request: impl Fn() -> Result<Request<Vec<u8>>, http::Error>,
     ) -> Result<Zeroizing<Vec<u8>>, Problem> {
-        let mut answer = self.once(with, &request);
+        let mut answer = self.once(with, ATTEMPT, &request);
         let in_passing = match &answer {
             Ok(answer) => answer.status().is_server_error(),
             Err(Problem::Transport { source, .. }) => source.is_transient(),
             Err(_) => false,
         };
         if in_passing && !with.caller.deadline.left().is_zero() {
-            answer = self.once(with, &request);
+            answer = self.once(with, ATTEMPT, &request);
         }
-        let answer = answer?;
+        self.accept(answer?)
+    }
+
+    /// Sends the request once, and waits for a moment only.
+    pub(super) fn glance(
+        self,
+        with: &Obtain<'_>,
+        moment: Duration,
+        request: impl Fn() -> Result<Request<Vec<u8>>, http::Error>,
+    ) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        self.accept(self.once(with, moment, request)?)
+    }
+
+    fn accept(self, answer: Response<Zeroizing<Vec<u8>>>) -> Result<Zeroizing<Vec<u8>>, Problem> {
         match answer.status() {
             StatusCode::OK => Ok(answer.into_body()),
             status => Err(Problem::Status { what: self.what, status: status.as_u16() }),
@@ -52,10 +65,11 @@ impl Fetch {
     fn once(
         self,
         with: &Obtain<'_>,
+        time: Duration,
         request: impl Fn() -> Result<Request<Vec<u8>>, http::Error>,
     ) -> Result<Response<Zeroizing<Vec<u8>>>, Problem> {
         let request = request().map_err(|error| Problem::request(self.what, error))?;
-        let deadline = with.caller.deadline.within(ATTEMPT);
+        let deadline = with.caller.deadline.within(time);
         let sent = with.caller.transport.send(request, deadline, self.route);
         sent.map_err(|source| Problem::Transport { what: self.what, source })
     }

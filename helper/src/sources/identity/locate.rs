@@ -12,26 +12,28 @@ use crate::accounts::Account;
 use crate::environment::Environment;
 use crate::host::{self, Edition, Host};
 use crate::openapi::{AccessKey, CallError, Caller, Endpoint, Network, acr};
+use crate::region::{Region, is_instance_id};
 use crate::transport::{Deadline, Route, Transport, is_loopback};
 
 /// The longest that a registry may take for its challenge.
 const CHALLENGE: Duration = Duration::from_secs(3);
 
-/// What is known without asking anybody.
-#[derive(Debug)]
+/// What is known without asking anybody. All of it, and nothing else, decides whom a token is asked
+/// of and for which instance.
+#[derive(Debug, Hash)]
 pub(super) struct Place<'a> {
     host: &'a Host,
     /// Whether the user configured the host by name.
     configured: bool,
-    pub(super) region: Option<String>,
+    pub(super) region: Option<Region>,
     pub(super) network: Network,
     instance: Instance,
     /// The region of the identity, for want of a better one.
-    fallback: Option<&'a str>,
+    fallback: Option<Region>,
 }
 
 /// What is known of the instance.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 enum Instance {
     /// There is none: the personal edition.
     Personal,
@@ -66,7 +68,7 @@ pub enum LocateError {
         /// The registry.
         host: String,
         /// The region that was searched.
-        region: String,
+        region: Region,
     },
     /// The search failed.
     #[error(
@@ -94,8 +96,9 @@ impl<'a> Place<'a> {
             name.is_some_and(|acr| acr.network == host::Network::Vpc)
                 || variables.is_some_and(|variables| variables.is_on("VPC_ENDPOINT_ENABLED"))
         });
-        let set = |field: fn(&Account) -> &Option<String>| account.and_then(|a| field(a).clone());
-        let instance = match (set(|account| &account.instance_id), name) {
+        let set_id = account.and_then(|account| account.instance_id.clone());
+        let set_region = account.and_then(|account| account.region_id.clone());
+        let instance = match (set_id, name) {
             (Some(id), _) if id.is_empty() => Instance::Personal,
             (Some(id), _) => Instance::Id(id),
             (None, Some(acr)) if acr.edition == Edition::Personal => Instance::Personal,
@@ -105,11 +108,12 @@ impl<'a> Place<'a> {
         Self {
             host,
             configured: account.is_some(),
-            region: set(|account| &account.region_id)
-                .or_else(|| name.map(|acr| acr.region.clone())),
+            region: set_region.or_else(|| name.map(|acr| acr.region.clone())),
             network: if in_vpc { Network::Vpc } else { Network::Public },
             instance,
-            fallback: variables.and_then(|variables| variables.get("REGION_ID")),
+            fallback: variables
+                .and_then(|variables| variables.get("REGION_ID"))
+                .and_then(|text| Region::parse(text).ok()),
         }
     }
 
@@ -127,7 +131,7 @@ impl<'a> Place<'a> {
         if is_open && self.configured {
             self.learn(challenge(caller, self.host));
         }
-        let region = self.region.take().or(self.fallback.map(str::to_owned));
+        let region = self.region.take().or(self.fallback.take());
         let region = region.ok_or_else(|| LocateError::Region(self.host.to_string()))?;
         let endpoint = replaced.cloned().unwrap_or_else(|| Endpoint::cr(&region, self.network));
         let instance_id = match self.instance {
@@ -178,7 +182,7 @@ impl<'a> Place<'a> {
 /// What a registry says of itself to everybody who asks without a login.
 #[derive(Debug, PartialEq, Eq)]
 struct Challenge {
-    region: String,
+    region: Region,
     /// `cri-...`; none in the personal edition.
     instance_id: Option<String>,
 }
@@ -187,8 +191,7 @@ struct Challenge {
 /// error: there are other ways.
 fn challenge(caller: &Caller<'_>, host: &Host) -> Option<Challenge> {
     let name = host.as_str();
-    let bare = name.rsplit_once(':').map_or(name, |(bare, _)| bare);
-    let scheme = if is_loopback(bare) { "http" } else { "https" };
+    let scheme = if is_loopback(host.name()) { "http" } else { "https" };
     let request = Request::get(format!("{scheme}://{name}/v2/")).body(Vec::new()).ok()?;
     let (transport, deadline): (&Transport, Deadline) = (caller.transport, caller.deadline);
     let answer = transport.send(request, deadline.within(CHALLENGE), Route::Proxied).ok()?;
@@ -203,10 +206,16 @@ fn parse_challenge(header: &str) -> Option<Challenge> {
     let (_, rest) = header.split_once("service=\"")?;
     let (service, _) = rest.split_once('"')?;
     let mut parts = service.strip_prefix("registry.aliyuncs.com:")?.split(':');
-    let region = parts.next().filter(|region| !region.is_empty())?.to_owned();
+    let region = Region::parse(parts.next()?).ok()?;
     let rest: Vec<_> = parts.collect();
-    let instance_id = rest.iter().find(|part| part.starts_with("cri-")).map(|id| (*id).to_owned());
-    (!rest.is_empty()).then_some(Challenge { region, instance_id })
+    let is_instance = |part: &&&str| is_instance_id(part);
+    // What begins like an id and is none is no word of Container Registry's.
+    if rest.is_empty() || rest.iter().any(|part| part.starts_with("cri-") && !is_instance_id(part))
+    {
+        return None;
+    }
+    let instance_id = rest.iter().find(is_instance).map(|id| (*id).to_owned());
+    Some(Challenge { region, instance_id })
 }
 
 #[cfg(test)]
@@ -219,7 +228,7 @@ mod tests {
             parse_challenge(&format!(
                 r#"Bearer realm="https://dockerauth.cn-hangzhou.aliyuncs.com/auth",service="{service}""#
             ))
-            .map(|told| (told.region, told.instance_id))
+            .map(|told| (told.region.to_string(), told.instance_id))
         };
         let told =
             |region: &str, id: Option<&str>| Some((region.to_owned(), id.map(str::to_owned)));
@@ -228,13 +237,26 @@ mod tests {
             told("cn-shanghai", Some("cri-xxxx"))
         );
         assert_eq!(challenge("registry.aliyuncs.com:cn-hangzhou:26842"), told("cn-hangzhou", None));
-        for other in ["registry.docker.io", "registry.aliyuncs.com", "registry.aliyuncs.com::", ""]
-        {
+        for other in [
+            "registry.docker.io",
+            "registry.aliyuncs.com",
+            "registry.aliyuncs.com::",
+            "",
+            // What would lead the keys elsewhere.
+            "registry.aliyuncs.com:attacker.example/x:china:cri-victim",
+            "registry.aliyuncs.com:attacker.example:26842",
+            "registry.aliyuncs.com:oss-cn-hangzhou:26842",
+            "registry.aliyuncs.com:cn-hangzhou:china:cri-a&RegionId=b",
+        ] {
             assert_eq!(challenge(other), None, "{other}");
         }
     }
 
-    fn guess(host: &str, account: Option<&Account>) -> (Option<String>, Network, Instance) {
+    fn region(text: &str) -> Option<Region> {
+        Region::parse(text).ok()
+    }
+
+    fn guess(host: &str, account: Option<&Account>) -> (Option<Region>, Network, Instance) {
         let environment = Environment::empty();
         let host = Host::parse(host).unwrap();
         let place = Place::guess(&host, account, &environment);
@@ -243,7 +265,6 @@ mod tests {
 
     #[test]
     fn names_tell_edition_region_and_network() {
-        let region = |text: &str| Some(text.to_owned());
         assert_eq!(
             guess("registry-vpc.cn-beijing.aliyuncs.com", None),
             (region("cn-beijing"), Network::Vpc, Instance::Personal)
@@ -259,13 +280,13 @@ mod tests {
     fn the_configuration_stands_before_the_name() {
         let account = Account {
             instance_id: Some("cri-1".to_owned()),
-            region_id: Some("cn-shanghai".to_owned()),
+            region_id: region("cn-shanghai"),
             vpc: Some(false),
             ..Account::default()
         };
         assert_eq!(
             guess("foo-registry-vpc.cn-beijing.cr.aliyuncs.com", Some(&account)),
-            (Some("cn-shanghai".to_owned()), Network::Public, Instance::Id("cri-1".to_owned()))
+            (region("cn-shanghai"), Network::Public, Instance::Id("cri-1".to_owned()))
         );
         let personal = Account { instance_id: Some(String::new()), ..Account::default() };
         assert_eq!(guess("r.example.com", Some(&personal)).2, Instance::Personal);

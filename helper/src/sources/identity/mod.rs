@@ -24,6 +24,8 @@ mod oidc;
 mod profile;
 mod variables;
 
+use std::io::{self, Write as _};
+use std::sync::Once;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -43,6 +45,7 @@ use crate::keychain::DEADLINE;
 use crate::openapi::acr::{self, AuthorizationToken};
 use crate::openapi::sts::Role;
 use crate::openapi::{CallError, Caller, Endpoint, EndpointError};
+use crate::protocol::NAME;
 use crate::secret::Secret;
 use crate::sources::{Source, SourceError};
 use crate::transport::{Deadline, Proxies, Transport};
@@ -113,14 +116,27 @@ impl<'a> TokenExchange<'a> {
     /// # Errors
     /// If there is an identity for the host that gives no login.
     pub fn login(&self, host: &Host) -> Result<Option<Credential>, ExchangeError> {
-        let accounts = Accounts::read(self.environment)?;
+        let accounts = match Accounts::read(self.environment) {
+            // Whether the file has anything to say about this host nobody knows; most hosts are
+            // somebody else's, and must not suffer.
+            Err(error) if host.acr().is_none() => {
+                warn_once(&error);
+                return Ok(None);
+            }
+            accounts => accounts?,
+        };
         let account = accounts.find(host);
         let Some(found) = self.identity(host, account)? else { return Ok(None) };
+        let place = Place::guess(host, account, self.environment);
+        let replaced = self.replaced_endpoint(account)?;
+        let machine = if found.identity.is_the_machines() { machine() } else { None };
         let cache = TokenCache::open(self.environment);
-        let slot = cache.as_ref().map(|cache| cache.slot(host, &found.identity));
+        // Whatever is corrected in the configuration counts at once.
+        let depends_on = (&found.identity, &place, &replaced, machine);
+        let slot = cache.as_ref().map(|cache| cache.slot(host, &depends_on));
         let deadline = Deadline::after(TIME_LIMIT);
         let token = cache::get_or_fetch(slot.as_ref(), deadline, self.now, |deadline| {
-            self.exchange(host, account, &found, deadline)
+            self.exchange(place, replaced.as_ref(), &found, deadline)
         })?;
         Ok(token.map(|token| Credential {
             username: token.user,
@@ -168,11 +184,22 @@ impl<'a> TokenExchange<'a> {
         Ok(Some(Found { identity: found.identity.taking(assume), origin }))
     }
 
+    /// Container Registry's endpoint, if one is set for the account or for this machine.
+    fn replaced_endpoint(
+        &self,
+        account: Option<&Account>,
+    ) -> Result<Option<Endpoint>, ExchangeError> {
+        match endpoint("endpoint", account.and_then(|a| a.endpoint.as_deref()))? {
+            Some(endpoint) => Ok(Some(endpoint)),
+            None => endpoint(CR_ENDPOINT, self.environment.var(CR_ENDPOINT).ok().flatten()),
+        }
+    }
+
     /// Asks for a new token.
     fn exchange(
         &self,
-        host: &Host,
-        account: Option<&Account>,
+        place: Place<'_>,
+        replaced: Option<&Endpoint>,
         found: &Found,
         deadline: Deadline,
     ) -> Result<Option<AuthorizationToken>, ExchangeError> {
@@ -181,23 +208,18 @@ impl<'a> TokenExchange<'a> {
         let caller = Caller { transport: &transport, deadline };
         let metadata = endpoint(METADATA_ENDPOINT, variable(METADATA_ENDPOINT))?;
         let metadata = metadata.map_or_else(|| ecs::ENDPOINT.to_owned(), |found| found.to_string());
-        let place = Place::guess(host, account, self.environment);
         let with = Obtain {
             caller,
             environment: self.environment,
             metadata: &metadata,
-            registry: (place.region.as_deref(), place.network),
+            registry: (place.region.as_ref(), place.network),
         };
         let origin = || found.origin.clone();
         let key = found.identity.obtain(&with);
         let Some(key) = key.map_err(|problem| IdentityError::new(origin(), problem))? else {
             return Ok(None);
         };
-        let replaced = match endpoint("endpoint", account.and_then(|a| a.endpoint.as_deref()))? {
-            Some(endpoint) => Some(endpoint),
-            None => endpoint(CR_ENDPOINT, variable(CR_ENDPOINT))?,
-        };
-        let registry = place.locate(&caller, &key, replaced.as_ref())?;
+        let registry = place.locate(&caller, &key, replaced)?;
         let token = match &registry.instance_id {
             Some(id) => acr::enterprise_token(&caller, &registry.endpoint, &key, id),
             None => acr::personal_token(&caller, &registry.endpoint, &key),
@@ -262,6 +284,30 @@ fn has_token_form(text: &str) -> bool {
             .ok()
             .and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok())
             .is_some_and(|token| token.get("time").is_some())
+}
+
+/// The number that Linux draws each time it starts (random(4)). Machines that share a home, and with
+/// it the cache, have roles of their own.
+fn machine() -> Option<Vec<u8>> {
+    std::fs::read("/proc/sys/kernel/random/boot_id").ok()
+}
+
+/// Tells the person in front of a client of a configuration file that cannot be used; once, however
+/// many hosts are asked for.
+fn warn_once(error: &AccountsError) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        let line = error.to_string().replace(char::is_control, " ");
+        // Nobody is left to tell when stderr is gone.
+        let _ = writeln!(io::stderr(), "{NAME}: warning: {line}");
+    });
+}
+
+/// Forgets the tokens that are kept for a host.
+pub fn forget(environment: &Environment, host: &Host) {
+    if let Some(cache) = TokenCache::open_existing(environment) {
+        cache.forget(host);
+    }
 }
 
 /// An endpoint that a variable or a field sets.

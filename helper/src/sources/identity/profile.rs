@@ -2,30 +2,55 @@
 //!
 //! Fields and modes: `aliyun/aliyun-cli: config/profile.go`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::value::MapDeserializer;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::cloud_sso::CloudSso;
 use super::oidc::OidcToken;
 use super::{Assume, Identity, IdentityError, Problem, StsPlace, external};
 use crate::openapi::sts::Role;
 use crate::openapi::{AccessKey, Endpoint};
+use crate::region::Region;
 use crate::secret::Secret;
 
 /// A profile whose source is a profile whose source ...: more than anybody needs.
 const MAX_CHAIN: usize = 8;
 
 /// The file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct ProfileFile {
-    #[serde(default)]
     current: String,
-    #[serde(default)]
-    profiles: Vec<Profile>,
+    profiles: Vec<OneProfile>,
     #[serde(skip)]
     path: PathBuf,
+}
+
+/// A profile as it stands in JSON.
+#[derive(Debug, Deserialize)]
+struct OneProfile(#[serde(deserialize_with = "without_nulls")] Profile);
+
+/// Reads an object as the vendor's Go programs do: a field that is `null` is one that is not there,
+/// and of a field that stands there twice the last counts.
+fn without_nulls<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let fields: BTreeMap<String, &'de RawValue> = Deserialize::deserialize(deserializer)?;
+    let set = fields.into_iter().filter(|(_, value)| value.get() != "null");
+    T::deserialize(MapDeserializer::new(set)).map_err(serde_json_error)
+}
+
+fn serde_json_error<E: serde::de::Error>(error: serde_json::Error) -> E {
+    // Its words may repeat a value.
+    drop(error);
+    E::custom("a field of another kind")
 }
 
 /// What a profile may refer to beside itself.
@@ -74,14 +99,15 @@ impl ProfileFile {
     /// Reads the file; `None` if there is none.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, Problem> {
         let Some(text) = super::read_if_there(path)? else { return Ok(None) };
-        let mut file: Self = serde_json::from_str(&text)
+        let mut json = serde_json::Deserializer::from_str(&text);
+        let mut file: Self = without_nulls(&mut json)
             .map_err(|error| Problem::FileShape { path: path.to_owned(), line: error.line() })?;
         file.path = path.to_owned();
         Ok(Some(file))
     }
 
     fn find(&self, name: &str) -> Option<&Profile> {
-        self.profiles.iter().find(|profile| profile.name == name)
+        self.profiles.iter().map(|OneProfile(one)| one).find(|profile| profile.name == name)
     }
 
     /// The identity of the named profile; `None` if there is no such profile.
@@ -112,7 +138,7 @@ impl ProfileFile {
 
 /// The identity that a command printed, as a profile object.
 pub(super) fn printed(output: &[u8], sts: &StsPlace) -> Result<Identity, Problem> {
-    let profile: Profile = serde_json::from_slice(output).map_err(|_| Problem::CommandOutput)?;
+    let OneProfile(profile) = serde_json::from_slice(output).map_err(|_| Problem::CommandOutput)?;
     profile.identity(Context { file: None, external: false, sts }, &mut Vec::new())
 }
 
@@ -229,10 +255,11 @@ impl Profile {
             external_id: text(&self.external_id),
         };
         let endpoint = text(&self.sts_endpoint).map(|text| Endpoint::parse(&text)).transpose();
+        let region = text(&self.sts_region).map(|text| Region::parse(&text)).transpose();
         let outer = context.sts.clone();
         let sts = StsPlace {
             endpoint: endpoint.map_err(Problem::Endpoint)?.or(outer.endpoint),
-            region: text(&self.sts_region).or(outer.region),
+            region: region.map_err(Problem::Region)?.or(outer.region),
             vpc: self.enable_vpc || outer.vpc,
         };
         Ok(Assume { role, sts })
@@ -268,7 +295,7 @@ mod tests {
 
     fn file(profiles: &str) -> ProfileFile {
         let text = format!(r#"{{"current":"main","profiles":{profiles}}}"#);
-        serde_json::from_str(&text).expect("a profile file")
+        without_nulls(&mut serde_json::Deserializer::from_str(&text)).expect("a profile file")
     }
 
     fn identity(profiles: &str, name: &str) -> Result<Identity, String> {
@@ -282,6 +309,18 @@ mod tests {
             "sts_token":"left over","region_id":"cn-hangzhou","output_format":"json"}]"#;
         let Ok(Identity::AccessKey(key)) = identity(key, "main") else { panic!("no key") };
         assert_eq!((&*key.id, key.secret.expose(), key.security_token), ("i", "s", None));
+    }
+
+    #[test]
+    fn a_field_that_is_null_is_not_there_and_of_two_the_last_counts() {
+        let key = r#"[{"name":"main","mode":"AK","access_key_id":"old","access_key_id":"i",
+            "access_key_secret":"s","sts_token":null,"sts_expiration":null,"enable_vpc":null,
+            "expired_seconds":null,"ram_role_arn":null,"cloud_sso_access_token_expire":null}]"#;
+        let Ok(Identity::AccessKey(key)) = identity(key, "main") else { panic!("no key") };
+        assert_eq!((&*key.id, key.secret.expose()), ("i", "s"));
+        let none = r#"{"current":null,"profiles":null,"meta_path":null}"#;
+        let none = without_nulls::<_, ProfileFile>(&mut serde_json::Deserializer::from_str(none));
+        assert_eq!(none.unwrap().current(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{Assume, Identity, IdentityError, Problem, StsPlace};
 use crate::environment::Environment;
 use crate::openapi::sts::Role;
 use crate::openapi::{AccessKey, Endpoint};
+use crate::region::Region;
 use crate::secret::Secret;
 
 /// The vendor's prefixes, in the order in which its command line reads them.
@@ -50,9 +51,10 @@ impl<'a> Variables<'a> {
     /// `ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED` say.
     pub(super) fn sts_place(self) -> Result<StsPlace, IdentityError> {
         let endpoint = self.get("STS_ENDPOINT").map(Endpoint::parse).transpose();
+        let region = self.get("STS_REGION").map(Region::parse).transpose();
         Ok(StsPlace {
             endpoint: endpoint.map_err(|error| failed(Problem::Endpoint(error)))?,
-            region: self.get("STS_REGION").map(str::to_owned),
+            region: region.map_err(|error| failed(Problem::Region(error)))?,
             vpc: self.is_on("VPC_ENDPOINT_ENABLED"),
         })
     }
@@ -143,10 +145,17 @@ pub(super) fn oidc(
             return Err(incomplete("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_ROLE_ARN"));
         }
         (Some(_), None) => {
-            return Err(incomplete(
-                "ALIBABA_CLOUD_ROLE_ARN",
-                "ALIBABA_CLOUD_ACCESS_KEY_ID or ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
-            ));
+            match ["OIDC_TOKEN_FILE", "OIDC_TOKEN"].iter().any(|name| variables.get(name).is_some())
+            {
+                true => {
+                    return Err(incomplete(
+                        "an OIDC token for ALIBABA_CLOUD_ROLE_ARN",
+                        "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+                    ));
+                }
+                // The role of some other program's: nobody is there who could take it.
+                false => return Ok(None),
+            }
         }
         (None, None) => return Ok(None),
     };

@@ -35,10 +35,7 @@ const PASSPHRASE_FILE: &str = "DOCKER_CREDENTIAL_ALIYUN_PASSPHRASE_FILE";
 #[non_exhaustive]
 pub enum KeyError {
     /// None is configured.
-    #[error(
-        "there is no key for the encrypted file; run `docker-credential-aliyun login --store file \
-         HOST`, which makes one, or set {KEY_FILE}, {KEY} or {PASSPHRASE}"
-    )]
+    #[error("there is no key for the encrypted file; set {KEY_FILE}, {KEY} or {PASSPHRASE}")]
     None,
     /// The file of the key cannot be read.
     #[error("cannot read {} for the encrypted file: {error}", path.display())]
@@ -133,14 +130,13 @@ impl MasterKey {
             || default_path(environment).is_some_and(|path| path.exists())
     }
 
-    /// The configured key; a new one, in the file where it belongs, if there is none and it may be
-    /// made.
-    pub(super) fn find(environment: &Environment, may_make: bool) -> Result<Self, KeyError> {
+    /// The configured key.
+    pub(super) fn find(environment: &Environment) -> Result<Self, KeyError> {
         if let Some(text) = environment.var(KEY)? {
             return parse(text.as_bytes()).map(Self::key).ok_or(KeyError::Malformed(KEY.into()));
         }
         if let Some(path) = environment.path(KEY_FILE) {
-            return read_key(&path, may_make).map(Self::key);
+            return read_key(&path).map(Self::key);
         }
         if let Some(text) = environment.var(PASSPHRASE)? {
             return Self::passphrase(text);
@@ -153,7 +149,7 @@ impl MasterKey {
             };
         }
         match default_path(environment) {
-            Some(path) if may_make || path.exists() => read_key(&path, may_make).map(Self::key),
+            Some(path) if path.exists() => read_key(&path).map(Self::key),
             _ => Err(KeyError::None),
         }
     }
@@ -213,6 +209,46 @@ impl MasterKey {
     }
 }
 
+/// The key of a file: one that is there, or one that comes into being with the first secret that is
+/// to be sealed. Before that there is nothing to open, and a key without a file would pass for a
+/// store that somebody set up.
+pub(super) enum FileKey {
+    Ready(MasterKey),
+    ToBeMade { place: PathBuf, made: OnceLock<MasterKey> },
+}
+
+impl FileKey {
+    pub(super) fn to_be_made(place: PathBuf) -> Self {
+        Self::ToBeMade { place, made: OnceLock::new() }
+    }
+
+    /// The key, made now if it has to be.
+    pub(super) fn get(&self) -> Result<&MasterKey, KeyError> {
+        match self {
+            Self::Ready(key) => Ok(key),
+            Self::ToBeMade { place, made } => match made.get() {
+                Some(key) => Ok(key),
+                None => {
+                    let key = MasterKey::key(read_or_make_key(place)?);
+                    Ok(made.get_or_init(|| key))
+                }
+            },
+        }
+    }
+}
+
+/// The file of the key: where it is, or where it is to be made; none if a key or a pass-phrase is
+/// configured without one.
+pub(super) fn place(environment: &Environment) -> Option<PathBuf> {
+    if environment.var_os(KEY).is_some() {
+        return None;
+    }
+    let without =
+        [PASSPHRASE, PASSPHRASE_FILE].iter().any(|name| environment.var_os(name).is_some());
+    let default = || if without { None } else { default_path(environment) };
+    environment.path(KEY_FILE).or_else(default)
+}
+
 /// Argon2id, within bounds: the parameters come from a file that anybody may have changed.
 fn stretch(
     text: &Secret,
@@ -241,16 +277,22 @@ fn default_path(environment: &Environment) -> Option<PathBuf> {
     environment.config_dir().map(|directory| directory.join("key"))
 }
 
-fn read_key(path: &Path, may_make: bool) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     match fs::read(path).map(Zeroizing::new) {
         Ok(text) => parse(&text).ok_or_else(|| KeyError::Malformed(path.display().to_string())),
-        Err(error) if error.kind() == ErrorKind::NotFound && may_make => {
+        Err(error) => Err(KeyError::Unreadable { path: path.to_owned(), error }),
+    }
+}
+
+fn read_or_make_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    match read_key(path) {
+        Err(error) if error.is_absence() => {
             make_key(path)
                 .map_err(|error| KeyError::Unwritable { path: path.to_owned(), error })?;
             // Another process may have been first: then it is that one's.
-            read_key(path, false)
+            read_key(path)
         }
-        Err(error) => Err(KeyError::Unreadable { path: path.to_owned(), error }),
+        answer => answer,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::secret::Secret;
 pub use format::FormatError;
 use format::{Entries, Record};
 pub use key::KeyError;
-use key::MasterKey;
+use key::{FileKey, MasterKey};
 
 /// The variable that moves the file.
 pub const VARIABLE: &str = "DOCKER_CREDENTIAL_ALIYUN_FILE";
@@ -39,6 +39,18 @@ pub enum FileError {
     /// The key is missing or wrong.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is a file, and the key that opens it is gone.
+    #[error(
+        "the key {} of the encrypted file {} is not there: put it back (or set the variable that \
+         held it), or remove the file, which nothing else opens, and log in again",
+        key.display(), file.display()
+    )]
+    Lost {
+        /// Where the key was, as far as is known.
+        key: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// What happened to the file, to follow its name in a sentence.
@@ -50,13 +62,15 @@ enum Fault {
     Write(io::Error),
     #[error("{0}")]
     Format(#[from] FormatError),
+    #[error("has no key: {0}")]
+    Key(#[from] KeyError),
 }
 
 /// The file and what opens it.
 #[derive(Clone)]
 pub struct FileStore {
     path: PathBuf,
-    key: Arc<MasterKey>,
+    key: Arc<FileKey>,
 }
 
 impl FileStore {
@@ -66,8 +80,9 @@ impl FileStore {
         MasterKey::is_configured(environment)
     }
 
-    /// Finds the file's place and its key; nothing if there is neither file nor key, and none is to
-    /// be made. The file itself need not exist.
+    /// Finds the file's place and its key; nothing if there is neither file nor key, and it is not to
+    /// be written. The file itself need not exist. A key that is not there is made with the first
+    /// secret that is stored, and not before.
     ///
     /// # Errors
     /// No place, no key for a file that is there, or a key that is none.
@@ -81,19 +96,24 @@ impl FileStore {
         // A link stays one: what it leads to is replaced.
         let path = fs::canonicalize(&path).unwrap_or(path);
         let is_there = path.exists();
-        // A new key would not open a file that is there.
-        match MasterKey::find(environment, for_writing && !is_there) {
-            Ok(key) => Ok(Some(Self { path, key: Arc::new(key) })),
-            Err(error) if error.is_absence() && !is_there && !for_writing => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let key = match (MasterKey::find(environment), key::place(environment)) {
+            (Ok(key), _) => FileKey::Ready(key),
+            (Err(error), Some(key)) if error.is_absence() => match (is_there, for_writing) {
+                // A new key would not open a file that is there.
+                (true, _) => return Err(FileError::Lost { key, file: path }),
+                (false, true) => FileKey::to_be_made(key),
+                (false, false) => return Ok(None),
+            },
+            (Err(error), _) => return Err(error.into()),
+        };
+        Ok(Some(Self { path, key: Arc::new(key) }))
     }
 
     /// The key, for others who have something to seal: where one is configured or was made, and takes
     /// no time to get. A pass-phrase's takes tens of milliseconds.
     #[must_use]
     pub fn ready_key(environment: &Environment) -> Option<Zeroizing<[u8; 32]>> {
-        MasterKey::find(environment, false).ok()?.ready()
+        MasterKey::find(environment).ok()?.ready()
     }
 
     /// Where the file is.
@@ -105,7 +125,7 @@ impl FileStore {
     /// The entries; none where there is no file. Needs no lock: a rename is all or nothing.
     fn read(&self) -> std::result::Result<Entries, Fault> {
         match fs::read(&self.path) {
-            Ok(bytes) => Ok(format::open(&bytes, &self.key)?),
+            Ok(bytes) => Ok(format::open(&bytes, self.key.get()?)?),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Entries::new()),
             Err(error) => Err(Fault::Read(error)),
         }
@@ -116,7 +136,8 @@ impl FileStore {
         let _lock = self.lock().map_err(|error| fail(Fault::Write(error)))?;
         let mut entries = self.read().map_err(fail)?;
         change(&mut entries)?;
-        let bytes = format::seal(&entries, &self.key).map_err(|error| fail(error.into()))?;
+        let key = self.key.get().map_err(|error| fail(error.into()))?;
+        let bytes = format::seal(&entries, key).map_err(|error| fail(error.into()))?;
         self.replace(&bytes).map_err(|error| fail(Fault::Write(error)))
     }
 
@@ -248,13 +269,13 @@ impl CredentialApi for FileItem {
 }
 
 /// Readable and writable by the owner alone, from the moment it exists.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
 }
 
-fn make_private_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_private_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

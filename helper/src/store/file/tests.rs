@@ -116,8 +116,25 @@ fn a_key_is_made_once_and_only_for_writing() {
     let key = setup.directory.path().join(".config/docker-credential-aliyun/key");
     fs::remove_file(&key).unwrap();
     // A new key would not open the file that is there.
-    let error = FileStore::open(&setup.environment, true).unwrap_err();
-    assert!(matches!(error, FileError::Key(KeyError::None)));
+    for for_writing in [true, false] {
+        let error = FileStore::open(&setup.environment, for_writing).unwrap_err();
+        assert!(matches!(&error, FileError::Lost { .. }), "{error}");
+        let error = error.to_string();
+        for word in [key.to_str().unwrap(), setup.file().to_str().unwrap(), "put it back", "remove"]
+        {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
+
+#[test]
+fn no_key_is_made_before_there_is_something_to_seal() {
+    let setup = Setup::new();
+    let vault = setup.vault();
+    assert_eq!(get(&vault, "r.example"), None);
+    vault.erase(&host("r.example")).unwrap();
+    assert_eq!(vault.list().unwrap(), []);
+    assert!(!FileStore::is_configured(&setup.environment));
 }
 
 #[test]
@@ -216,7 +233,7 @@ fn what_is_no_key_is_refused_without_being_shown() {
     put(&setup.vault(), "r.example", "u", "s");
     let setup = setup.with(KEY, "").with("DOCKER_CREDENTIAL_ALIYUN_KEY_FILE", "/nowhere/key");
     let error = setup.error();
-    assert!(error.starts_with("cannot read /nowhere/key for the encrypted file"), "{error}");
+    assert!(error.starts_with("the key /nowhere/key of the encrypted file"), "{error}");
 }
 
 #[test]
