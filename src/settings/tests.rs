@@ -127,7 +127,7 @@ fn a_context_that_is_no_directory_is_refused() {
     for (path, words) in [
         (file.to_str().unwrap(), "is not a directory"),
         (gone.to_str().unwrap(), "does not exist"),
-        ("https://example.com/x.git", "check it out first"),
+        ("https://example.com/x.git", "fetch it first"),
     ] {
         let line = Line::try_parse_from(["smartbuild", path]).unwrap();
         let context = line.command.context;
