@@ -21,32 +21,31 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// A directory for what is secret and small: where the system keeps such things in memory for
+    /// A directory for what is secret and small, called after what it is for: where the system keeps such things in memory for
     /// the time that a user is there.
     ///
     /// # Errors
     /// When none can be made.
-    pub(super) fn small() -> io::Result<Self> {
+    pub(super) fn small(purpose: &str) -> io::Result<Self> {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         match runtime.filter(|path| path.is_dir()) {
             // The runtime directory of another user, which `su` leaves in the environment.
-            Some(runtime) => {
-                Self::within(&runtime).or_else(|_| Self::within(&std::env::temp_dir()))
-            }
-            None => Self::within(&std::env::temp_dir()),
+            Some(runtime) => Self::within(&runtime, purpose)
+                .or_else(|_| Self::within(&std::env::temp_dir(), purpose)),
+            None => Self::within(&std::env::temp_dir(), purpose),
         }
     }
 
-    /// A directory for much: `/tmp` is in memory on many machines.
+    /// A directory for much, called after what it is for: `/tmp` is in memory on many machines.
     ///
     /// # Errors
     /// When none can be made.
-    pub(super) fn large() -> io::Result<Self> {
+    pub(super) fn large(purpose: &str) -> io::Result<Self> {
         let large = Path::new("/var/tmp");
         if std::env::var_os("TMPDIR").is_none() && large.is_dir() {
-            Self::within(large).or_else(|_| Self::within(&std::env::temp_dir()))
+            Self::within(large, purpose).or_else(|_| Self::within(&std::env::temp_dir(), purpose))
         } else {
-            Self::within(&std::env::temp_dir())
+            Self::within(&std::env::temp_dir(), purpose)
         }
     }
 
@@ -56,13 +55,13 @@ impl Scratch {
     }
 
     #[cfg(unix)]
-    fn within(place: &Path) -> io::Result<Self> {
+    fn within(place: &Path, purpose: &str) -> io::Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
         unix::sweep(place);
         let mut new = tempfile::Builder::new();
         // Otherwise it would be the umask's to say who may look into it.
         let directory = new
-            .prefix(PREFIX)
+            .prefix(&format!("{PREFIX}{purpose}-"))
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(place)?;
         let lock = unix::hold(directory.path())?;
@@ -70,8 +69,12 @@ impl Scratch {
     }
 
     #[cfg(not(unix))]
-    fn within(place: &Path) -> io::Result<Self> {
-        Ok(Self { directory: tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)? })
+    fn within(place: &Path, purpose: &str) -> io::Result<Self> {
+        Ok(Self {
+            directory: tempfile::Builder::new()
+                .prefix(&format!("{PREFIX}{purpose}-"))
+                .tempdir_in(place)?,
+        })
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn only_this_user_can_look_into_it_and_it_goes_with_all_that_is_in_it() {
         let place = TempDir::new().unwrap();
-        let scratch = Scratch::within(place.path()).unwrap();
+        let scratch = Scratch::within(place.path(), "test").unwrap();
         let path = scratch.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         fs::create_dir(path.join("closed")).unwrap();
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn what_nobody_holds_any_more_goes_with_the_next() {
         let place = TempDir::new().unwrap();
-        let used = Scratch::within(place.path()).unwrap();
+        let used = Scratch::within(place.path(), "test").unwrap();
         // As a process leaves it that is killed: the system lets go of its locks.
         let left = place.path().join(format!("{PREFIX}left"));
         fs::create_dir(&left).unwrap();
@@ -160,7 +163,7 @@ mod tests {
         // Somebody else's, or one that is just being made.
         let foreign = place.path().join(format!("{PREFIX}foreign"));
         fs::create_dir(&foreign).unwrap();
-        let other = Scratch::within(place.path()).unwrap();
+        let other = Scratch::within(place.path(), "test").unwrap();
         assert!(!left.exists());
         assert!(used.path().exists() && other.path().exists() && foreign.exists());
     }

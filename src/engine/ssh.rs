@@ -84,7 +84,7 @@ impl Own {
             }
             _ => format!("ssh-agent cannot be started for a key: {error}"),
         };
-        let directory = Scratch::small().map_err(failed)?;
+        let directory = Scratch::small("ssh").map_err(failed)?;
         let socket = directory.path().join("agent");
         let mut command = Command::new("ssh-agent");
         command.arg("-a").arg(&socket).arg("cat").kill_on_drop(true);

@@ -33,7 +33,7 @@ impl Copy {
         unwanted: &dyn Fn() -> bool,
     ) -> Result<Self, BuildError> {
         let broken = |error: io::Error| Error::broken("copy the build context", &error);
-        let directory = Scratch::large().map_err(broken)?;
+        let directory = Scratch::large("context").map_err(broken)?;
         let names = contexts.iter().map(|(name, _)| name.clone()).collect();
         let copy = Self { directory, names };
         for (name, files) in contexts {

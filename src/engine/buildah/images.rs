@@ -157,7 +157,7 @@ impl Buildah {
     ) -> Result<(), Error> {
         let action = format!("pull {image}");
         let broken = |error: std::io::Error| Error::broken(&action, &error);
-        let private = Scratch::small().map_err(broken)?;
+        let private = Scratch::small("image").map_err(broken)?;
         let files = Registries::of_host(private.path(), image.host(), login, &self.insecure);
         let files = files.map_err(broken)?;
         let mut command = self.program.command();
@@ -173,7 +173,7 @@ impl Buildah {
         let action = format!("write the image into {}", to.display());
         let broken = |error: std::io::Error| Error::broken(&action, &error);
         // It writes only into a file that is not there yet.
-        let private = Scratch::small().map_err(broken)?;
+        let private = Scratch::small("image").map_err(broken)?;
         let (archive, digest) = (private.path().join("archive"), private.path().join("digest"));
         let mut command = self.program.command();
         command.args(["push", "--quiet", "--format", "oci", "--digestfile"]).arg(&digest);
@@ -190,7 +190,7 @@ impl Buildah {
     ) -> Result<Digest, Error> {
         let action = format!("push {name}");
         let broken = |error: std::io::Error| Error::broken(&action, &error);
-        let private = Scratch::small().map_err(broken)?;
+        let private = Scratch::small("image").map_err(broken)?;
         let files = Registries::of_host(private.path(), name.host(), login, &self.insecure);
         let files = files.map_err(broken)?;
         let digest = private.path().join("digest");

@@ -111,7 +111,7 @@ impl Buildah {
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         check(request, &self.program)?;
-        let private = Scratch::small().map_err(|e| Error::broken(ACTION, &e))?;
+        let private = Scratch::small("build").map_err(|e| Error::broken(ACTION, &e))?;
         let registries = Registries::write(private.path(), request, &self.insecure).await?;
         let write = |name: &str, content: &[u8]| {
             let path = private.path().join(name);

@@ -64,8 +64,9 @@ pub(super) async fn build(
     let place = Place::Engine(http, capabilities);
     if needed_for(request).is_some() {
         let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
-        let exporter = ("moby", vec![("name", names.join(","))]);
-        let solved = solve(place, request, exporter, None, progress).await;
+        // An empty name is not none.
+        let attributes = if names.is_empty() { vec![] } else { vec![("name", names.join(","))] };
+        let solved = solve(place, request, ("moby", attributes), None, progress).await;
         let solved = solved.map_err(|error| language::explained(error, request, capabilities))?;
         return Ok(ImageId::parse(ACTION, &solved.digest()?.to_string())?);
     }
