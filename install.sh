@@ -8,8 +8,8 @@ usage() {
     cat <<'END'
 Usage: ./install.sh [OPTION]...
 
-Builds smartbuild and docker-credential-aliyun and installs both into ~/.local/bin.
-Safe to run again: it replaces what it installed before.
+Builds smartbuild and docker-credential-aliyun and installs both into ~/.local/bin, with their manual
+pages and completion scripts in ~/.local/share. Safe to run again: it replaces what it installed before.
 
   --prefix DIR          install into DIR/bin instead
   --configure HOST...   also let Docker ask docker-credential-aliyun for these registries
@@ -60,6 +60,14 @@ done
 bin=$prefix/bin
 programs="smartbuild docker-credential-aliyun"
 
+# extras PROGRAM: where its manual page and completion scripts are, and the words that print each.
+extras() {
+    echo "$prefix/share/man/man1/$1.1 man"
+    echo "$prefix/share/bash-completion/completions/$1 completions bash"
+    echo "$prefix/share/zsh/site-functions/_$1 completions zsh"
+    echo "$prefix/share/fish/vendor_completions.d/$1.fish completions fish"
+}
+
 if [ -n "$uninstall" ]; then
     helper=$bin/docker-credential-aliyun
     # Docker must not go on asking a program that is gone, unless there is another one of it.
@@ -76,6 +84,7 @@ if [ -n "$uninstall" ]; then
         else
             say "There is no $bin/$program."
         fi
+        extras "$program" | while read -r file _; do rm -f "$file"; done
     done
     exit
 fi
@@ -90,6 +99,11 @@ for program in $programs; do
     built=${CARGO_TARGET_DIR:-$here/target}/release/$program
     { cp "$built" "$bin/.$program.$$" && mv -f "$bin/.$program.$$" "$bin/$program"; } ||
         die "$bin/$program cannot be written; choose another place with --prefix"
+    extras "$program" | while read -r file words; do
+        # shellcheck disable=SC2086 # words
+        { mkdir -p "${file%/*}" && "$bin/$program" $words >"$file"; } 2>/dev/null ||
+            say "$file cannot be written; the programs work without it."
+    done
 done
 say "Installed $("$bin/smartbuild" --version) and docker-credential-aliyun in $bin."
 case :$PATH: in

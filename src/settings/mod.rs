@@ -269,7 +269,7 @@ impl Request {
 
         Ok(Self {
             context,
-            contexts: pairs::contexts(&options.build_context)?,
+            contexts: contexts(options, &settings)?,
             dockerfile,
             target: options.target.clone().or_else(|| settings.target.clone()),
             tags,
@@ -279,23 +279,24 @@ impl Request {
             engine: engine(options, &settings, environment)?,
             push,
             output: output(options)?,
-            load: is_on(options.load, None),
-            pull: is_on(options.pull, None),
+            load: is_on(options.load, settings.load),
+            pull: is_on(options.pull, settings.pull) && !offline,
             no_cache: is_on(options.no_cache, None),
-            cache_from: options.cache_from.clone(),
-            cache_to: options.cache_to.clone(),
+            cache_from: or_set(&options.cache_from, &settings.cache_from).to_vec(),
+            cache_to: or_set(&options.cache_to, &settings.cache_to).to_vec(),
             no_cache_filter: options.no_cache_filter.clone(),
-            cache_stages: match (&options.cache_stages, settings.cache_stages) {
-                (Some(stages), _) => Some(stages.iter().map(|name| name.to_lowercase()).collect()),
-                (None, Some(true)) => Some(Vec::new()),
-                (None, _) => None,
-            },
-            ulimits: pairs::ulimits(&options.ulimit)?,
-            secrets: pairs::secrets(&options.secret, environment)?,
-            ssh: pairs::ssh(&options.ssh, environment)?,
+            cache_stages: cache_stages(options, &settings),
+            ulimits: pairs::ulimits(or_set(&options.ulimit, &settings.ulimits))?,
+            secrets: pairs::secrets(or_set(&options.secret, &settings.secrets), environment)?,
+            ssh: pairs::ssh(or_set(&options.ssh, &settings.ssh), environment)?,
             network: network(options, &settings)?,
             add_host: pairs::hosts(options.add_host.iter().chain(&settings.add_host))?,
-            shm_size: options.shm_size.as_deref().map(pairs::size).transpose()?,
+            shm_size: options
+                .shm_size
+                .as_deref()
+                .or(settings.shm_size.as_deref())
+                .map(pairs::size)
+                .transpose()?,
             base_policy: options.base_policy.or(settings.base_policy).unwrap_or_default(),
             refresh: match options.refresh.as_ref().or(settings.refresh.as_ref()) {
                 Some(text) => {
@@ -470,8 +471,9 @@ fn tags(
         }
         Ok(())
     };
+    let option = if options.tag.is_empty() { "tags in the settings file:" } else { "--tag" };
     for text in typed {
-        add("--tag", text)?;
+        add(option, text)?;
     }
     if typed.is_empty()
         && let (Some(image), Some(pipeline)) =
@@ -481,6 +483,33 @@ fn tags(
         add("IMAGE_URL", &format!("{image}:latest"))?;
     }
     Ok(tags)
+}
+
+/// What was typed or, where nothing was, what the settings file says.
+fn or_set<'a>(typed: &'a [String], set: &'a [String]) -> &'a [String] {
+    if typed.is_empty() { set } else { typed }
+}
+
+/// The named contexts: those of the settings file, and those that were typed, which go before.
+fn contexts(
+    options: &BuildOptions,
+    settings: &file::Settings,
+) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let set = settings.build_contexts.iter();
+    let set: Vec<_> = set.map(|(name, path)| format!("{name}={}", path.display())).collect();
+    let mut contexts = pairs::contexts(&set)?;
+    contexts.extend(pairs::contexts(&options.build_context)?);
+    Ok(contexts)
+}
+
+/// The stages that get images of their own, by their names in lower case.
+fn cache_stages(options: &BuildOptions, settings: &file::Settings) -> Option<Vec<String>> {
+    let stages = match (&options.cache_stages, &settings.cache_stages) {
+        (Some(stages), _) | (None, Some(file::CacheStages::These(stages))) => stages.as_slice(),
+        (None, Some(file::CacheStages::All(true))) => &[],
+        (None, None | Some(file::CacheStages::All(false))) => return None,
+    };
+    Some(stages.iter().map(|name| name.to_lowercase()).collect())
 }
 
 /// What a pipeline would have to set beside what it has set.

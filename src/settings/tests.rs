@@ -243,3 +243,37 @@ fn the_default_platform_is_that_of_docker() {
     assert_eq!(platforms(&[]), ["linux/arm64"]);
     assert_eq!(platforms(&["--platform", "linux/amd64"]), ["linux/amd64"]);
 }
+
+#[test]
+fn the_settings_file_of_the_documentation_is_one() {
+    let text = include_str!("../../docs/usage.md");
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let (config, assets) = (place.path().join("app/s.toml"), place.path().join("assets"));
+    fs::create_dir(config.parent().unwrap()).unwrap();
+    fs::create_dir(&assets).unwrap();
+    fs::write(&config, example).unwrap();
+    let request = request(&["--config", config.to_str().unwrap()], &[]).unwrap();
+    assert!(request.push && request.refresh.is_some());
+    assert_eq!(request.platforms.len(), 2);
+    assert_eq!(request.build_args["VERSION"], "2.1");
+    assert!(request.contexts["assets"].ends_with("app/../assets"));
+    let DockerfileSource::File(file) = &request.dockerfile else { panic!("it is not stdin") };
+    assert!(file.ends_with("app/docker/Dockerfile"), "{}", file.display());
+}
+
+#[test]
+fn the_settings_file_takes_the_names_of_the_options_as_they_are() {
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("s.toml");
+    let text = "tag = [\"a:1\"]\nplatform = [\"linux/arm64\"]\ncache-stages = [\"Deps\"]\n\
+                [build-arg]\nA = \"1\"\n";
+    fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let request = |line: &[&str]| request(&[&["--config", config], line].concat(), &[]).unwrap();
+    let set = request(&[]);
+    assert_eq!(tags(&set), ["docker.io/library/a:1"]);
+    assert_eq!(set.cache_stages.unwrap(), ["deps"]);
+    assert_eq!(set.build_args["A"], "1");
+    assert_eq!(tags(&request(&["-t", "b:1"])), ["docker.io/library/b:1"]);
+}
