@@ -91,12 +91,15 @@ fn carry(from: &UnixStream, to: &UnixStream, is: Is, change: &Arc<Mutex<Option<C
     let change = Arc::clone(change);
     std::thread::spawn(move || {
         let (mut seen, mut buffer) = (Vec::new(), [0; 16 << 10]);
+        // What a connection brings after its moment may come when the next build is waited for.
+        let mut is_over = false;
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             seen.extend(&buffer[..length]);
-            if is(&seen)
-                && let Some(change) = change.lock().unwrap().take()
-            {
-                change();
+            if !is_over && is(&seen) {
+                is_over = true;
+                if let Some(change) = change.lock().unwrap().take() {
+                    change();
+                }
             }
             if to.write_all(&buffer[..length]).is_err() {
                 break;
