@@ -33,6 +33,8 @@ pub struct Prepared {
     pub dockerfile: Vec<u8>,
     /// The directories of the contexts; the main one under the empty name.
     pub roots: BTreeMap<String, PathBuf>,
+    /// The build arguments that the engine is given: those that were asked for, and the proxies.
+    pub build_args: BTreeMap<String, String>,
     /// What the target depends on, as far as the Dockerfile says.
     pub slice: Slice,
     /// The hosts of the registries that the bases are in.
@@ -53,9 +55,12 @@ pub struct Prepared {
 pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error> {
     let started = Instant::now();
     let text = read_dockerfile(request, world)?;
+    // A stage can declare a proxy and use it like any other argument.
+    let mut build_args = world.proxy_arguments();
+    build_args.extend(request.build_args.clone());
     let asked = dockerfile::Request {
         target: request.target.clone(),
-        build_args: request.build_args.clone(),
+        build_args,
         platform: request.target_platform(),
         build_platform: Platform::host(),
         contexts: request.contexts.keys().cloned().collect(),
@@ -149,6 +154,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         warnings,
         dockerfile,
         roots,
+        build_args: asked.build_args,
         slice,
         unpinned,
         registries,

@@ -29,8 +29,7 @@ pub(super) async fn build_request(
         .collect();
     build.tags = request.tags.clone();
     build.target = request.target.clone();
-    build.build_args = world.proxy_arguments();
-    build.build_args.extend(request.build_args.clone());
+    build.build_args = prepared.build_args.clone();
     build.labels = request.labels.clone();
     if prepared.not_skippable.is_none() {
         build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());

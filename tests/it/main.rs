@@ -5,6 +5,7 @@ mod changing;
 mod dockerfile_differential;
 mod engine;
 mod intact;
+mod keys;
 mod kills;
 mod main_job;
 mod many;
