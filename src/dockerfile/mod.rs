@@ -57,7 +57,7 @@ pub use error::{Error, ErrorKind};
 pub use features::Feature;
 pub use frontend::{Frontend, frontend};
 pub use git_source::GitSource;
-pub use images::{BaseImage, ImageKey, ImageUse, Role};
+pub use images::{BaseImage, ImageKey, ImageUse, Role, familiar};
 pub use pin::PinConflict;
 pub use slice::{
     Base, ContextRead, Effect, ReadKind, Remote, RemoteKind, Secret, Slice, SlicedInstruction,
@@ -77,7 +77,7 @@ pub struct Request {
     pub platform: Platform,
     /// The platform of the builder.
     pub build_platform: Platform,
-    /// The names of the `--build-context` options.
+    /// The names of the `--build-context` options, each as [`familiar`] has it.
     pub contexts: BTreeSet<String>,
 }
 

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use docker_credential_aliyun::Secret;
 
 use super::{Environment, Error};
-use crate::registry::SigningKey;
+use crate::{
+    dockerfile,
+    platform::Platform,
+    registry::{Reference, SigningKey},
+};
 
 /// A secret that a step may mount (`--secret`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,18 +102,47 @@ pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Error
     texts.iter().map(label).collect()
 }
 
+/// Reads `NAME=DIRECTORY`. A context is found by the shortest way to write its name, under which it
+/// must be sent too: an engine looks for no other (buildx `build/opt.go`, buildkit
+/// `frontend/dockerui/config.go`: `NamedContext`).
 pub(super) fn contexts(texts: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let context = |text: &String| match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-            if path.contains("://") {
-                let why = "only directories can be a named context for now";
-                return Err(Error::option("--build-context", text, why));
-            }
-            Ok((name.to_lowercase(), PathBuf::from(path)))
+    let context = |text: &String| {
+        let wrong = |why: &str| Err(Error::option("--build-context", text, why));
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => (name, path),
+            _ => return wrong("write NAME=DIRECTORY"),
+        };
+        if path.contains("://") {
+            return wrong("only directories can be a named context for now");
         }
-        _ => Err(Error::option("--build-context", text, "write NAME=DIRECTORY")),
+        // Names of stages are in lower case, tags are not.
+        let name = context_name(name).or_else(|| context_name(&name.to_lowercase()));
+        let Some(name) = name else {
+            return wrong("its name is neither a stage's nor an image's");
+        };
+        let path = PathBuf::from(path);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Ok((name, path)),
+            Ok(_) => wrong("this is not a directory"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                wrong("there is no such directory")
+            }
+            Err(error) => wrong(&format!("the directory cannot be read: {error}")),
+        }
     };
     texts.iter().map(context).collect()
+}
+
+/// The name by which engines look for a context, which may be for one platform (`name::linux/arm64`).
+/// `None` if no image could have it.
+fn context_name(text: &str) -> Option<String> {
+    let (name, platform) = match text.split_once("::") {
+        Some((name, platform)) => (name, Some(platform.parse::<Platform>().ok()?)),
+        None => (text, None),
+    };
+    name.parse::<Reference>().ok()?;
+    let name = dockerfile::familiar(name);
+    Some(platform.map_or_else(|| name.clone(), |platform| format!("{name}::{platform}")))
 }
 
 /// Reads `id=ID[,src=FILE|,env=NAME|,cmd=COMMAND]`, as docker does, and more: what a command writes,

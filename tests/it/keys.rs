@@ -4,6 +4,11 @@
 use serde_json::{Value, json};
 use smartbuild_test_rig::{Program, Work};
 
+/// `smartbuild inputs` of a directory. No engine answers, for none is needed.
+fn inputs(work: &Work, options: &[&str]) -> Value {
+    work.run(program(&["inputs", "--json"], options)).success().json()
+}
+
 fn key(work: &Work, options: &[&str]) -> String {
     work.run(program(&["key"], options)).success().stdout().trim().to_owned()
 }
@@ -40,4 +45,17 @@ fn a_proxy_of_dockers_configuration_counts_where_a_stage_declares_it() {
 
     work.write("Dockerfile", "FROM scratch\nLABEL proxy=$http_proxy\n");
     assert_eq!(default("http://one:1"), default("http://two:2"), "nobody declares it");
+}
+
+#[test]
+fn a_named_context_is_the_same_however_its_name_is_written() {
+    let work = Work::new();
+    work.write("Dockerfile", "FROM scratch\nCOPY --from=r.example/k/mv a /\n");
+    work.write("dir/a", "1").write("dir/b", "1");
+    let named = |name: &str| inputs(&work, &["--build-context", &format!("{name}=dir")]);
+    let expected = named("r.example/k/mv");
+    assert_eq!(expected["contexts"]["r.example/k/mv"][0]["path"], "a", "{expected}");
+    assert_eq!(named("r.example/k/mv:latest"), expected);
+    let gone = program(&["key"], &["--build-context", "x=gone"]);
+    work.run(gone).exits(2).says(&["--build-context x=gone", "no such directory"]);
 }
