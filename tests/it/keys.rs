@@ -2,7 +2,7 @@
 //! what it does not use.
 
 use serde_json::{Value, json};
-use smartbuild_test_rig::{Program, Work};
+use smartbuild_test_rig::{Front, Program, Rule, Work};
 
 /// `smartbuild inputs` of a directory. No engine answers, for none is needed.
 fn inputs(work: &Work, options: &[&str]) -> Value {
@@ -58,4 +58,38 @@ fn a_named_context_is_the_same_however_its_name_is_written() {
     assert_eq!(named("r.example/k/mv:latest"), expected);
     let gone = program(&["key"], &["--build-context", "x=gone"]);
     work.run(gone).exits(2).says(&["--build-context x=gone", "no such directory"]);
+}
+
+#[test]
+fn a_remote_file_counts_by_its_etag_or_else_by_its_content() {
+    let (work, front) = (Work::new(), Front::alone());
+    let date = "Mon, 23 Nov 2026 00:00:00 GMT";
+    let serve = |methods: &[&str], content: &str, tag: Option<&str>| {
+        front.heal();
+        for method in methods {
+            let rule = Rule::status(200).body(content).header("last-modified", date);
+            let rule = tag.into_iter().fold(rule, |rule, tag| rule.header("etag", tag));
+            front.on(method, "/file", rule);
+        }
+    };
+    work.write("Dockerfile", format!("FROM scratch\nADD http://{}/file /\n", front.host()));
+    let both = ["HEAD", "GET"];
+    serve(&both, "1", None);
+    let dated = key(&work, &[]);
+    serve(&both, "2", None);
+    assert_ne!(key(&work, &[]), dated, "same date, same length");
+    serve(&both, "1", None);
+    assert_eq!(key(&work, &[]), dated);
+    serve(&both, "1", Some("\"x\""));
+    let tagged = key(&work, &[]);
+    assert_ne!(tagged, dated);
+    // With --refresh too, and where the server does not know HEAD.
+    let refreshed = key(&work, &["--refresh", "weekly"]);
+    serve(&["GET"], "1", Some("\"x\""));
+    assert_eq!(key(&work, &[]), tagged);
+    assert_eq!(key(&work, &["--refresh", "weekly"]), refreshed);
+    front.heal();
+    front.on("GET", "/file", Rule::status(503));
+    front.on("HEAD", "/file", Rule::status(503));
+    assert_eq!(inputs(&work, &["--refresh", "weekly"])["skippable"], false);
 }
