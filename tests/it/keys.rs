@@ -61,6 +61,19 @@ fn a_named_context_is_the_same_however_its_name_is_written() {
 }
 
 #[test]
+fn a_stage_on_a_directory_knows_all_of_its_variables() {
+    let work = Work::new();
+    work.write("Dockerfile", "FROM base\nCOPY $WHO/a /\n").write("dir/x", "1");
+    work.write("a", "1").write("b", "1");
+    let options = ["--build-context", "base=dir"];
+    let before = key(&work, &options);
+    work.write("b", "2");
+    assert_eq!(key(&work, &options), before);
+    work.write("a", "2");
+    assert_ne!(key(&work, &options), before);
+}
+
+#[test]
 fn a_remote_file_counts_by_its_etag_or_else_by_its_content() {
     let (work, front) = (Work::new(), Front::alone());
     let date = "Mon, 23 Nov 2026 00:00:00 GMT";
