@@ -200,6 +200,7 @@ fn parents_are_kept() {
     let found = ["a/", "a/b/", "a/b/c.x", "a/e/", "a/e/c.x"];
     assert_takes(&root, "", &[copy_parents("a/*/c.x")], &found);
     assert_takes(&root, "", &[copy_parents("a/./*/c.x")], &found);
+    assert_takes(&root, "", &[copy_parents("./a/./*/c.x")], &found);
     assert_takes(&root, "", &[copy_parents("**/d.y")], &["a/", "a/b/", "a/b/d.y"]);
     assert_takes(
         &root,

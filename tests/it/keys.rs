@@ -74,6 +74,18 @@ fn a_stage_on_a_directory_knows_all_of_its_variables() {
 }
 
 #[test]
+fn parents_are_kept_from_the_pivot_on() {
+    let work = Work::new();
+    work.write("Dockerfile", "FROM scratch\nCOPY --parents l/./b /\n");
+    work.write("target/b", "1").write("target/c", "1").symlink("target", "l");
+    let before = key(&work, &[]);
+    work.write("target/c", "2");
+    assert_eq!(key(&work, &[]), before);
+    work.write("target/b", "2");
+    assert_ne!(key(&work, &[]), before, "the link is followed");
+}
+
+#[test]
 fn a_remote_file_counts_by_its_etag_or_else_by_its_content() {
     let (work, front) = (Work::new(), Front::alone());
     let date = "Mon, 23 Nov 2026 00:00:00 GMT";
