@@ -265,8 +265,8 @@ async fn scan(
     let mut reads = by_context(&slice.reads);
     reads.entry(String::new()).or_default();
     let dockerfile = match &request.dockerfile {
-        DockerfileSource::File(path) => path.clone(),
-        DockerfileSource::Stdin => request.context.join("Dockerfile"),
+        DockerfileSource::File(path) => Some(path.clone()),
+        DockerfileSource::Stdin => None,
     };
     let mut roots = BTreeMap::new();
     for name in reads.keys() {
@@ -283,13 +283,9 @@ async fn scan(
         let mut trees = BTreeMap::new();
         for (name, reads) in reads {
             let root = &all[&name];
-            let ignore = if name.is_empty() {
-                ignore(root, &dockerfile)?
-            } else {
-                // A named context has the ignore file in its root and no other (buildkit
-                // `frontend/dockerui/namedcontext.go`).
-                ignore(root, &root.join(""))?
-            };
+            // A named context has the ignore file in its root and no other (buildkit
+            // `frontend/dockerui/namedcontext.go`).
+            let ignore = ignore(root, dockerfile.as_deref().filter(|_| name.is_empty()))?;
             trees.insert(name, Arc::new(context::scan(root, &ignore, &reads, &options)?));
         }
         Ok::<_, Error>(trees)
@@ -299,7 +295,7 @@ async fn scan(
     Ok((trees, roots))
 }
 
-fn ignore(context: &Path, dockerfile: &Path) -> Result<Ignore, Error> {
+fn ignore(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Error> {
     match context::ignore_file(context, dockerfile)? {
         None => Ok(Ignore::none()),
         Some((path, text)) => Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),

@@ -74,6 +74,22 @@ fn a_stage_on_a_directory_knows_all_of_its_variables() {
 }
 
 #[test]
+fn a_dockerfile_on_standard_input_lies_beside_no_ignore_file() {
+    let work = Work::new();
+    work.write("a", "1").write("Dockerfile.dockerignore", "a").write(".dockerignore", "b");
+    work.write("b", "1");
+    let key = || {
+        let program = program(&["key"], &["-f", "-"]).input("FROM scratch\nCOPY a b* /\n");
+        work.run(program).success().stdout().to_owned()
+    };
+    let before = key();
+    work.write("b", "2");
+    assert_eq!(key(), before, "it is ignored");
+    work.write("a", "2");
+    assert_ne!(key(), before, "it is not");
+}
+
+#[test]
 fn parents_are_kept_from_the_pivot_on() {
     let work = Work::new();
     work.write("Dockerfile", "FROM scratch\nCOPY --parents l/./b /\n");
