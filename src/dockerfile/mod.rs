@@ -100,6 +100,8 @@ impl Request {
 pub struct Dockerfile {
     text: Vec<u8>,
     escape: char,
+    /// Whether the last instruction ends in a continued line.
+    unfinished: bool,
     globals: Vec<instruction::Instruction>,
     stages: Vec<stages::Stage>,
     names: stages::Names,
@@ -112,14 +114,15 @@ pub struct Dockerfile {
 /// first: a text for a frontend that is not known need not be a Dockerfile at all.
 pub fn parse(text: &[u8]) -> Result<Dockerfile, Error> {
     let read = || {
-        let lex::Lexed { escape, statements } = lex::lex(text)?;
+        let lex::Lexed { escape, statements, unfinished } = lex::lex(text)?;
         let instructions = statements
             .iter()
             .map(|statement| instruction::read(statement, escape))
             .collect::<Result<_, _>>()?;
         let (globals, stages) = stages::divide(instructions)?;
         let names = stages::Names::of(&stages);
-        Ok(Dockerfile { text: text.to_vec(), escape, globals, stages, names })
+        let (text, unfinished) = (text.to_vec(), unfinished.is_some());
+        Ok(Dockerfile { text, escape, unfinished, globals, stages, names })
     };
     read().map_err(|fault| Error::locate(text, fault))
 }
