@@ -131,8 +131,11 @@ impl<'a> Found<'a> {
             let base = match known {
                 Some(base) => base,
                 None => {
+                    let index = manifest.index();
+                    let own = index
+                        .map_or_else(|| platform.clone(), |index| index.base_platform(platform));
                     let config =
-                        client.image_config(&reference.repository, &manifest, platform).await?;
+                        client.image_config(&reference.repository, &manifest, &own).await?;
                     let base = base_image(&config);
                     if let Some(remembered) = remembered {
                         remembered.put(&manifest.digest, platform, &base);

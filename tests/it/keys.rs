@@ -2,7 +2,7 @@
 //! what it does not use.
 
 use serde_json::{Value, json};
-use smartbuild_test_rig::{Front, Program, Rule, Work};
+use smartbuild_test_rig::{Front, Image, Program, Registry, Rule, Work};
 
 /// `smartbuild inputs` of a directory. No engine answers, for none is needed.
 fn inputs(work: &Work, options: &[&str]) -> Value {
@@ -133,4 +133,18 @@ fn a_remote_file_counts_by_its_etag_or_else_by_its_content() {
     front.on("GET", "/file", Rule::status(503));
     front.on("HEAD", "/file", Rule::status(503));
     assert_eq!(inputs(&work, &["--refresh", "weekly"])["skippable"], false);
+}
+
+#[test]
+#[ignore = "needs a registry: run tests/run.sh"]
+fn a_base_of_the_32_bit_architecture_does_where_there_is_no_other() {
+    let (work, registry) = (Work::new(), Registry::open());
+    let image = Image::scratch().files(&[("etc/x", "x")]).platform("linux/386").env("A", "a");
+    registry.push_index("base", "1", &[&image]);
+    let text = format!("FROM {}\nCOPY $A /\n", registry.name("base:1"));
+    work.write("Dockerfile", text).write("a", "1").write("b", "1");
+    let before = key(&work, &["--platform", "linux/amd64"]);
+    work.write("b", "2");
+    assert_eq!(key(&work, &["--platform", "linux/amd64"]), before, "its variables are known");
+    work.run(program(&["key"], &["--platform", "linux/s390x"])).exits(3).says(&["s390x"]);
 }
