@@ -67,13 +67,13 @@ pub(super) fn ulimits(texts: &[String]) -> Result<Vec<Ulimit>, Error> {
     texts.iter().map(read).collect()
 }
 
-/// Splits `KEY=VALUE`; a build argument without a value takes the variable of that name, and is left
-/// out where there is none (docker/cli `opts/env.go`).
+/// Splits `KEY=VALUE`; a build argument without a value takes the variable of that name, and has none
+/// where there is no such variable (docker/cli `opts/env.go`).
 pub(super) fn build_args(
     texts: &[String],
     environment: &Environment,
-) -> Result<BTreeMap<String, String>, Error> {
-    let mut arguments = BTreeMap::new();
+) -> Result<BTreeMap<String, Option<String>>, Error> {
+    let mut arguments: BTreeMap<String, Option<String>> = BTreeMap::new();
     for text in texts {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -86,8 +86,9 @@ pub(super) fn build_args(
                 "write NAME=VALUE, or NAME to take the variable of that name",
             ));
         }
+        let argument = arguments.entry(name.to_owned()).or_default();
         if let Some(value) = value {
-            arguments.insert(name.to_owned(), value.to_owned());
+            *argument = Some(value.to_owned());
         }
     }
     Ok(arguments)

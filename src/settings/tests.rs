@@ -176,15 +176,17 @@ fn the_settings_file_says_what_the_command_line_does_not() {
     let config = directory.path().join("smartbuild.toml");
     fs::write(
         &config,
-        "tags = ['h.example/a:1']\nrefresh = 'weekly'\nfile = 'build/Dockerfile'\n[build-args]\nA = '1'\nB = '1'\n",
+        "tags = ['h.example/a:1']\nrefresh = 'weekly'\nfile = 'build/Dockerfile'\n[build-args]\nA = '1'\nB = '1'\nC = '1'\n",
     )
     .unwrap();
     let config = config.to_str().unwrap();
-    let request = request(&["--config", config, "--build-arg", "A=2"], &[]).unwrap();
+    let line = ["--config", config, "--build-arg", "A=2", "--build-arg", "C"];
+    let request = request(&line, &[]).unwrap();
     assert_eq!(tags(&request), ["h.example/a:1"]);
     assert_eq!(request.refresh, Some(Refresh::Weekly));
     assert_eq!(request.build_args["A"], "2");
     assert_eq!(request.build_args["B"], "1");
+    assert_eq!(request.build_args.get("C"), None, "it was typed, and no variable has a value");
     let dockerfile = directory.path().join("build/Dockerfile");
     assert_eq!(request.dockerfile, DockerfileSource::File(dockerfile));
 }
