@@ -48,6 +48,7 @@ mod split;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod variables;
 mod words;
 

@@ -7,11 +7,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Error, World, images, remotes};
+use super::{Error, World, images, remotes, unused};
 use crate::{
     context::{self, Ignore, Read, Tree},
-    dockerfile::{self, ContextRead, Dockerfile, Effect, ErrorKind, ReadKind, Slice},
+    dockerfile::{self, ContextRead, Dockerfile, Effect, ErrorKind, ImageUse, ReadKind, Slice},
     inputs::{self, Inputs, Instruction, Key, Stage},
+    nearest::nearest,
     platform::Platform,
     registry::Digest,
     settings::{BasePolicy, DockerfileSource, Request},
@@ -96,6 +97,11 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
             }
             Effect::NotSkippable => reasons.push(text),
         }
+    }
+
+    if let Parsed::Known(dockerfile) = &parsed {
+        let unused = unused::warnings(dockerfile, &asked, &slice, request);
+        warnings.extend(unused.map_err(|e| named(e, request))?);
     }
 
     let trees = scan(request, &slice, world);
@@ -211,11 +217,28 @@ async fn slice(
     found: &mut images::Found<'_>,
     request: &Request,
 ) -> Result<Slice, Error> {
-    found.uses(&dockerfile.images(asked).map_err(|e| named(e, request))?).await?;
+    let uses = dockerfile.images(asked).map_err(|e| named(e, request))?;
+    found.uses(&uses).await.map_err(|error| mistyped(error, dockerfile, &uses, request))?;
     let slice = dockerfile.slice(asked, &found.bases()).map_err(|e| named(e, request))?;
     // Triggers of a base can copy from images that the text does not name.
     found.uses(&slice.images).await?;
     Ok(slice)
+}
+
+/// The error about an image that is not there, where its name is a word that could be a stage's.
+fn mistyped(error: Error, text: &Dockerfile, uses: &[ImageUse], request: &Request) -> Error {
+    let (Error::Base { name, .. } | Error::NoBase { name, .. }) = &error else { return error };
+    let is_word = !name.contains(['/', ':', '@', '.']);
+    let stage = nearest(name, text.stage_names()).filter(|_| is_word);
+    let found = uses.iter().find(|image| image.key.name == *name);
+    let (Some(stage), Some(found)) = (stage, found) else { return error };
+    Error::NoStage {
+        file: request.dockerfile_name(),
+        line: found.line,
+        name: name.clone(),
+        stage: stage.to_owned(),
+        source: Box::new(error),
+    }
 }
 
 /// The slice of a Dockerfile that we cannot read: all of the text, all of the context.

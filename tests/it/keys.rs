@@ -89,6 +89,7 @@ fn a_dockerfile_on_standard_input_lies_beside_no_ignore_file() {
     assert_ne!(key(), before, "it is not");
 }
 
+#[cfg(unix)]
 #[test]
 fn parents_are_kept_from_the_pivot_on() {
     let work = Work::new();
@@ -133,6 +134,38 @@ fn a_remote_file_counts_by_its_etag_or_else_by_its_content() {
     front.on("GET", "/file", Rule::status(503));
     front.on("HEAD", "/file", Rule::status(503));
     assert_eq!(inputs(&work, &["--refresh", "weekly"])["skippable"], false);
+}
+
+#[test]
+fn what_was_given_and_nothing_uses_is_said() {
+    let work = Work::new();
+    work.write("Dockerfile", "ARG BASE=scratch\nFROM $BASE AS build\nARG VERSION\nFROM build\n");
+    work.write("dir/a", "1");
+    let says = |options: &[&str], texts: &[&str]| {
+        let ran = work.run(program(&["key"], options)).success();
+        assert_eq!(ran.stderr().is_empty(), texts.is_empty(), "{options:?}: {}", ran.stderr());
+        ran.says(texts);
+    };
+    says(&["--build-arg", "VERSOIN=1"], &["VERSOIN", "there is `VERSION`"]);
+    says(&["--build-arg", "other=1"], &["other"]);
+    says(&["--build-context", "biuld=dir"], &["biuld"]);
+    says(&["--no-cache-filter", "biuld"], &["biuld", "there is `build`"]);
+    says(&["--cache-stages=biuld"], &["biuld", "there is `build`"]);
+    for argument in ["BASE=scratch", "VERSION=1", "http_proxy=x", "BUILDKIT_X=1", "TARGETOS=linux"]
+    {
+        says(&["--build-arg", argument], &[]);
+    }
+    says(&["--build-context", "build=dir"], &[]);
+    says(&["--no-cache-filter", "Build"], &[]);
+}
+
+#[test]
+fn a_stage_whose_name_is_mistyped_is_said_to_be_none() {
+    let (work, registry) = (Work::new(), Front::alone());
+    work.write("Dockerfile", "FROM scratch AS build\nFROM scratch\nCOPY --from=biuld / /\n");
+    let program = program(&["key"], &[]).env("HTTPS_PROXY", format!("http://{}", registry.host()));
+    let ran = work.run(program).exits(3);
+    ran.says(&["Dockerfile line 3", "no stage is called `biuld`; there is `build`"]);
 }
 
 #[test]
