@@ -25,6 +25,7 @@ pub mod credentials;
 pub mod dockerfile;
 pub mod engine;
 pub mod inputs;
+mod nearest;
 pub mod plan;
 pub mod platform;
 pub mod registry;

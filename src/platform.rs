@@ -39,7 +39,7 @@ impl Platform {
         let variant = variant.unwrap_or_default().to_ascii_lowercase();
         let (architecture, variant) =
             match (architecture.to_ascii_lowercase().as_str(), variant.as_str()) {
-                ("i386" | "i686" | "x86" | "386", _) => ("386".to_owned(), String::new()),
+                ("i386" | "i686" | "x86", _) => ("386".to_owned(), String::new()),
                 ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64".to_owned(), String::new()),
                 ("x86_64" | "x86-64" | "amd64", v) => ("amd64".to_owned(), v.to_owned()),
                 ("aarch64" | "arm64", "8" | "v8") => ("arm64".to_owned(), String::new()),
@@ -129,6 +129,9 @@ mod tests {
             }
         }
         assert_eq!("linux/arm".parse::<Platform>().unwrap().to_string(), "linux/arm/v7");
+        assert_eq!("linux/i386".parse::<Platform>().unwrap().to_string(), "linux/386");
+        // Nobody has such a variant; engines keep what they are told, and builds see it.
+        assert_eq!("linux/386/v1".parse::<Platform>().unwrap().to_string(), "linux/386/v1");
     }
 
     #[test]

@@ -216,6 +216,7 @@ fn exit_code(error: &run::Error) -> Exit {
         | E::Runtime(_)
         | E::Base { .. }
         | E::NoBase { .. }
+        | E::NoStage { .. }
         | E::Registry(_)
         | E::NoEngine { .. }
         | E::Engine(_)

@@ -193,6 +193,19 @@ mod tests {
         assert!(Ignore::parse(&[&longest[..], b"a"].concat()).is_err());
     }
 
+    /// Few bytes can stand for a long expression.
+    #[test]
+    fn repetitions_come_to_an_end() {
+        let error = Ignore::parse(format!("?{}", "[ab]{1000}".repeat(900)).as_bytes()).unwrap_err();
+        assert!(error.reason.contains("repetitions"), "{error}");
+        let line = format!("?{}\n", "[ab]{1000}".repeat(100));
+        assert!(Ignore::parse(line.as_bytes()).is_ok());
+        let error = Ignore::parse(line.repeat(5).as_bytes()).unwrap_err();
+        assert_eq!(error.line, 3, "{}", error.reason);
+        assert!(excludes(&line, &format!("x{}", "ab".repeat(50_000))));
+        assert!(!excludes(&line, &format!("x{}c", "ab".repeat(50_000))));
+    }
+
     /// Patterns and paths that meet often.
     fn pattern() -> impl Strategy<Value = String> {
         let piece = prop_oneof![

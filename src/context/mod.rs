@@ -36,7 +36,8 @@
 //! (Windows) everything is 0755, as BuildKit has it.
 
 use std::{
-    io,
+    ffi::OsStr,
+    io::{self, Read as _},
     num::NonZero,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -125,21 +126,45 @@ pub enum Error {
 }
 
 /// Finds the ignore file of a build and reads it: `<Dockerfile>.dockerignore` beside the Dockerfile,
-/// else `.dockerignore` in the root of the context. `None` if there is neither.
+/// where that is a file, else `.dockerignore` in the root of the context. `None` if there is neither.
+///
+/// It is read as any file of a context is (buildkit `frontend/dockerui/config.go`): a link is followed
+/// inside the directory as if that were `/`. What is no file in the end is none.
 ///
 /// # Errors
 /// The file is there and cannot be read.
-pub fn ignore_file(context: &Path, dockerfile: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
-    let mut beside = dockerfile.as_os_str().to_owned();
-    beside.push(".dockerignore");
-    for path in [PathBuf::from(beside), context.join(".dockerignore")] {
-        match std::fs::read(&path) {
-            Ok(text) => return Ok(Some((path, text))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::Unreadable { path, source }),
+pub fn ignore_file(
+    context: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+    const NAME: &str = ".dockerignore";
+    let beside = dockerfile.and_then(|path| {
+        let mut name = path.file_name()?.to_owned();
+        name.push(NAME);
+        Some((path.parent()?, name))
+    });
+    for (directory, name) in beside.into_iter().chain([(context, NAME.into())]) {
+        if let Some(text) = read_inside(directory, &name)? {
+            return Ok(Some((directory.join(name), text)));
         }
     }
     Ok(None)
+}
+
+/// The content of a file in a directory; `None` if there is none, or a link leads to none inside.
+fn read_inside(directory: &Path, name: &OsStr) -> Result<Option<Vec<u8>>, Error> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let root = match Root::open(directory) {
+        Ok(root) => root,
+        Err(error) if select::is_gone(&error) => return Ok(None),
+        Err(source) => return Err(Error::Unreadable { path: directory.to_owned(), source }),
+    };
+    let Some(path) = select::file(&root, name.as_encoded_bytes())? else { return Ok(None) };
+    let unreadable = |source| select::unreadable(&path, source);
+    let (mut file, _) = directory::open_file(directory, &path).map_err(unreadable)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).map_err(unreadable)?;
+    Ok(Some(text))
 }
 
 /// Walks a context and hashes exactly what those reads select.

@@ -16,6 +16,8 @@ use super::{
 pub(super) struct Patterns {
     patterns: Vec<Pattern>,
     has_exceptions: bool,
+    /// The steps that repetitions in them come to.
+    repeated: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl Patterns {
             (Form::Exact, _) => Matcher::Exact(pattern.to_vec()),
             (Form::Prefix, _) => Matcher::Prefix(pattern[..pattern.len() - 2].to_vec()),
             (Form::Suffix, _) => Matcher::Suffix(pattern[2..].to_vec()),
-            (Form::Regexp, text) => Matcher::Regexp(Regexp::parse(&text)?),
+            (Form::Regexp, text) => Matcher::Regexp(Regexp::parse(&text, &mut self.repeated)?),
         };
         self.patterns.push(Pattern { exception, matcher });
         self.has_exceptions |= exception;

@@ -7,7 +7,9 @@
 //! rules of Go's `regexp/syntax`, as far as such a text can reach: there is one kind of group,
 //! `(.*/)?`.
 //!
-//! Matching takes time in proportion to the length of the name times that of the pattern.
+//! Matching takes time in proportion to the length of the name times that of the pattern, and memory in
+//! proportion to that of the pattern. A pattern of a few bytes with `{1000}` in it is long: how much is
+//! repeated in all is bounded.
 
 use super::text::{REPLACEMENT, chars, first_char};
 
@@ -70,10 +72,11 @@ impl Set {
 pub(super) type Reason = &'static str;
 
 impl Regexp {
-    /// Reads the text of an expression, without the `^` and the `$` around it.
-    pub(super) fn parse(text: &str) -> Result<Regexp, Reason> {
+    /// Reads the text of an expression, without the `^` and the `$` around it. `repeated` counts the
+    /// steps that repetitions stand for, here and in the other expressions of a list.
+    pub(super) fn parse(text: &str, repeated: &mut usize) -> Result<Regexp, Reason> {
         let text: Vec<char> = ['^'].into_iter().chain(text.chars()).chain(['$']).collect();
-        let mut alternatives = Parser::new(&text).parse()?;
+        let mut alternatives = Parser::new(&text, repeated).parse()?;
         if let [single] = &mut alternatives[..]
             && let [Step::Start, steps @ .., Step::End] = &single[..]
             && !steps.iter().any(Step::is_assertion)
@@ -166,26 +169,27 @@ fn literal(step: &Step) -> Option<char> {
 
 /// Follows every way through the steps at once, until one has come to its end.
 fn run(steps: &[Step], text: &[u8]) -> bool {
-    let mut current = vec![false; steps.len() + 1];
-    let mut next = current.clone();
+    // The steps that the ways have come to, in order.
+    let (mut current, mut next) = (Vec::new(), Vec::new());
     let mut rest = text;
     enter(steps, &mut current, 0, None, first_char(rest).map(|(c, _)| c));
-    while let Some((character, length)) = first_char(rest)
-        && !current[steps.len()]
-    {
+    while current.last() != Some(&steps.len()) {
+        let Some((character, length)) = first_char(rest).filter(|_| !current.is_empty()) else {
+            return false;
+        };
         rest = &rest[length..];
         let (before, after) = (Some(character), first_char(rest).map(|(c, _)| c));
-        next.fill(false);
-        for (at, step) in steps.iter().enumerate().filter(|(at, _)| current[*at]) {
-            match step {
-                Step::One(set) | Step::Optional(set) if set.contains(character) => {
+        next.clear();
+        for &at in &current {
+            match steps.get(at) {
+                Some(Step::One(set) | Step::Optional(set)) if set.contains(character) => {
                     enter(steps, &mut next, at + 1, before, after);
                 }
-                Step::Many(set) if set.contains(character) => {
+                Some(Step::Many(set)) if set.contains(character) => {
                     enter(steps, &mut next, at, before, after);
                 }
-                Step::InDirectories if character != '\n' => {
-                    next[at] = true;
+                Some(Step::InDirectories) if character != '\n' => {
+                    add(&mut next, at);
                     if character == '/' {
                         enter(steps, &mut next, at + 1, before, after);
                     }
@@ -195,23 +199,33 @@ fn run(steps: &[Step], text: &[u8]) -> bool {
         }
         std::mem::swap(&mut current, &mut next);
     }
-    current[steps.len()]
+    true
+}
+
+/// Adds a step, if it is not there already. What comes before the last one is there, or is not come
+/// to any more: ways arrive in the order of the steps, each at all steps up to one that needs a
+/// character.
+fn add(states: &mut Vec<usize>, at: usize) -> bool {
+    let is_new = states.last().is_none_or(|last| *last < at);
+    if is_new {
+        states.push(at);
+    }
+    is_new
 }
 
 /// Arrives at a step, and at those that may follow it without a character.
 fn enter(
     steps: &[Step],
-    states: &mut [bool],
+    states: &mut Vec<usize>,
     mut at: usize,
     before: Option<char>,
     after: Option<char>,
 ) {
-    while !states[at] {
-        states[at] = true;
+    while add(states, at) {
         match steps.get(at) {
             Some(Step::Many(_) | Step::Optional(_)) => at += 1,
             Some(Step::Directories) => {
-                states[at + 1] = true;
+                add(states, at + 1);
                 at += 2;
             }
             Some(Step::Start) if before.is_none() => at += 1,
@@ -235,11 +249,18 @@ struct Parser<'a> {
     alternatives: Vec<Vec<Step>>,
     /// Whether what was read last repeats something: it cannot be repeated itself.
     repeated: bool,
+    /// The steps that repetitions have come to.
+    repeated_steps: &'a mut usize,
 }
+
+/// As many steps may repetitions of a list of patterns come to. Go allows a single expression more of
+/// them, in 128 MiB (`regexp/syntax/parse.go`: `maxSize`), and any number of expressions.
+const MOST_REPEATED: usize = 1 << 18;
 
 const BAD_RANGE: Reason = "a range or the name of a class in it is wrong";
 const BAD_ESCAPE: Reason = "a backslash is followed by a letter or digit that means nothing";
 const BAD_REPEAT: Reason = "a number of repetitions in braces repeats nothing, or is out of range";
+const TOO_LONG: Reason = "its repetitions, with those of the lines before it, come to too much";
 const OPEN_CLASS: Reason = "a `[` is not closed";
 const NO_PROPERTIES: Reason = "classes of Unicode properties are not supported";
 
@@ -247,8 +268,8 @@ const NO_PROPERTIES: Reason = "classes of Unicode properties are not supported";
 type Count = (usize, Option<usize>);
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a [char]) -> Parser<'a> {
-        Parser { text, alternatives: vec![Vec::new()], repeated: false }
+    fn new(text: &'a [char], repeated_steps: &'a mut usize) -> Parser<'a> {
+        Parser { text, alternatives: vec![Vec::new()], repeated: false, repeated_steps }
     }
 
     fn parse(mut self) -> Result<Vec<Vec<Step>>, Reason> {
@@ -334,6 +355,10 @@ impl<'a> Parser<'a> {
         match last {
             Step::One(set) => {
                 let optional = most.map_or(0, |most| most - least);
+                *self.repeated_steps += (least + optional).saturating_sub(1);
+                if *self.repeated_steps > MOST_REPEATED {
+                    return Err(TOO_LONG);
+                }
                 let steps = self.steps();
                 steps.extend(std::iter::repeat_n(Step::One(set.clone()), least));
                 steps.extend(std::iter::repeat_n(Step::Optional(set.clone()), optional));

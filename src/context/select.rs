@@ -5,7 +5,8 @@
 //! `followlinks.go`): a source is cleaned before anything is followed; a link is followed wherever
 //! it stands in a source, inside the context as if that were `/`, but not where it is found inside a
 //! copied directory; wildcards are matched against names in real directories, and what they match is
-//! followed in turn.
+//! followed in turn, but not behind a directory that itself matched a wildcard: there the client sends
+//! a link without what it leads to.
 
 use std::{collections::BTreeMap, io};
 
@@ -70,6 +71,13 @@ pub(super) fn resolve(
     Ok(resolver.tree)
 }
 
+/// Where a path of a directory, of which nothing is ignored, leads to a file.
+pub(super) fn file(root: &Root, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    let ignore = Ignore::none();
+    let found = Resolver { root, ignore: &ignore, tree: Node::default() }.follow(path)?;
+    Ok(found.and_then(|(path, kind)| (kind == FileKind::File).then_some(path)))
+}
+
 /// Splits a source with `--parents` at its pivot (`/./`), and compiles the patterns.
 fn filter_of(
     source: &[u8],
@@ -130,8 +138,15 @@ impl Resolver<'_> {
         let parent = self.matched(&base);
         self.expand(&base, &base, pattern, parent.as_ref(), &mut matches)?;
         let mut found = false;
-        for path in matches {
-            found |= self.follow_and_take(&path, filter)?;
+        for (path, kind) in matches {
+            let name = path.get(base.len()..).unwrap_or_default();
+            let behind_wildcard = pattern.len() > 1 || below_root(name).contains(&b'/');
+            if behind_wildcard && kind == FileKind::Symlink {
+                self.node(&path).link = true;
+                found = true;
+            } else {
+                found |= self.follow_and_take(&path, filter)?;
+            }
         }
         Ok(found)
     }
@@ -153,7 +168,7 @@ impl Resolver<'_> {
         directory: &[u8],
         pattern: &[&[u8]],
         parent: Option<&Matched>,
-        matches: &mut Vec<Vec<u8>>,
+        matches: &mut Vec<(Vec<u8>, FileKind)>,
     ) -> Result<(), Error> {
         let names = match self.root.directory(directory).and_then(|found| found.names()) {
             Ok(names) => names,
@@ -190,7 +205,7 @@ impl Resolver<'_> {
                 continue;
             }
             if matched {
-                matches.push(path);
+                matches.push((path, kind));
             } else if kind == FileKind::Directory {
                 self.expand(base, &path, pattern, Some(&own), matches)?;
             }

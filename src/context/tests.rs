@@ -200,6 +200,7 @@ fn parents_are_kept() {
     let found = ["a/", "a/b/", "a/b/c.x", "a/e/", "a/e/c.x"];
     assert_takes(&root, "", &[copy_parents("a/*/c.x")], &found);
     assert_takes(&root, "", &[copy_parents("a/./*/c.x")], &found);
+    assert_takes(&root, "", &[copy_parents("./a/./*/c.x")], &found);
     assert_takes(&root, "", &[copy_parents("**/d.y")], &["a/", "a/b/", "a/b/d.y"]);
     assert_takes(
         &root,
@@ -291,12 +292,48 @@ fn threads_make_no_difference() {
 #[test]
 fn the_ignore_file_beside_the_dockerfile_wins() {
     let root = context(&[".dockerignore", "sub/Dockerfile"]);
-    let find = || ignore_file(root.path(), &root.path().join("sub/Dockerfile")).unwrap();
+    let find = || ignore_file(root.path(), Some(&root.path().join("sub/Dockerfile"))).unwrap();
     assert_eq!(find().unwrap().1, b".dockerignore");
     add(root.path(), "sub/Dockerfile.dockerignore");
     assert_eq!(find().unwrap().1, b"sub/Dockerfile.dockerignore");
-    let none = ignore_file(&root.path().join("sub"), &root.path().join("other")).unwrap();
+    let none = ignore_file(&root.path().join("sub"), Some(&root.path().join("other"))).unwrap();
     assert_eq!(none, None);
+    // A Dockerfile on standard input lies beside nothing.
+    add(root.path(), "Dockerfile.dockerignore");
+    assert_eq!(ignore_file(root.path(), None).unwrap().unwrap().1, b".dockerignore");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_ignore_file_is_read_like_any_file_of_the_context() {
+    let read = |entries: &[&str]| {
+        let root = context(entries);
+        let found = ignore_file(root.path(), Some(&root.path().join("Dockerfile"))).unwrap();
+        found.map(|(_, text)| String::from_utf8(text).unwrap())
+    };
+    assert_eq!(read(&["a/x", ".dockerignore -> a/x"]).unwrap(), "a/x");
+    assert_eq!(read(&["a/x", ".dockerignore -> /b/x", "b -> a"]).unwrap(), "a/x");
+    assert_eq!(read(&["a/x", ".dockerignore -> ../../../a/x"]).unwrap(), "a/x");
+    // As for BuildKit, all of these are no ignore file.
+    for entry in [".dockerignore -> /etc/passwd", ".dockerignore -> a/y", ".dockerignore -> a"] {
+        assert_eq!(read(&["a/x", entry]), None, "{entry}");
+    }
+    assert_eq!(read(&[".dockerignore/"]), None);
+    assert_eq!(read(&[".dockerignore", "Dockerfile.dockerignore/"]).unwrap(), ".dockerignore");
+    assert_eq!(read(&[".dockerignore -> .dockerignore"]), None);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_behind_a_directory_that_a_wildcard_found_is_taken_alone() {
+    let root = context(&["a/b -> /", "c/d", "e/f -> /c", "g -> c", "x/y"]);
+    let found = ["a/", "a/b -> /", "c/", "c/d", "e/", "e/f -> /c", "x/", "x/y"];
+    assert_takes(&root, "", &[copy("*/*")], &found);
+    assert_takes(&root, "", &[copy("e*/f")], &["e/", "e/f -> /c"]);
+    // What the first wildcard finds is followed, and so are the names before it.
+    assert_takes(&root, "", &[copy("e/f*")], &["c/", "c/d", "e/", "e/f -> /c"]);
+    assert_takes(&root, "", &[copy("g*")], &["c/", "c/d", "g -> c"]);
+    assert_takes(&root, "", &[copy("g/d*")], &["c/", "c/d", "g -> c"]);
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub struct BaseImage {
 /// The shortest way to write a name, as `docker images` prints it: without `docker.io/`,
 /// `library/` and `:latest`. Contexts that replace images are found by it.
 /// (`distribution/reference: normalize.go`)
-pub(super) fn familiar(name: &str) -> String {
+#[must_use]
+pub fn familiar(name: &str) -> String {
     let (domain, path) = match name.split_once('/') {
         Some((domain, path))
             if domain.contains(['.', ':'])

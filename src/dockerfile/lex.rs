@@ -20,6 +20,9 @@ pub(super) struct Lexed {
     /// The escape character that the `escape` directive chose.
     pub(super) escape: char,
     pub(super) statements: Vec<Statement>,
+    /// Where the continuation character stands by which the last statement would go on, had the text
+    /// not ended. Comments and empty lines behind it do not end the statement.
+    pub(super) unfinished: Option<usize>,
 }
 
 /// One instruction with its lines joined, divided into name, flags and the rest.
@@ -95,6 +98,7 @@ pub(super) fn lex(text: &[u8]) -> Result<Lexed, Fault> {
     let mut lines = Lines { text, at: 0, line: 0 };
     let mut directives = Directives { escape: '\\', seen: Vec::new(), done: false };
     let mut statements = Vec::new();
+    let mut unfinished = None;
 
     while let Some(line) = lines.next()? {
         let bytes = trim_newline(line.bytes);
@@ -106,13 +110,14 @@ pub(super) fn lex(text: &[u8]) -> Result<Lexed, Fault> {
         if bytes.first().is_none_or(|&b| b == b'#') {
             continue;
         }
-        let joined = join(&mut lines, bytes, at, directives.escape)?;
+        let joined;
+        (joined, unfinished) = join(&mut lines, bytes, at, directives.escape)?;
         statements.push(statement(&mut lines, joined, line.number, directives.escape)?);
     }
     if statements.is_empty() {
         return Err(Fault::invalid(NOWHERE, "there is no instruction in the file"));
     }
-    Ok(Lexed { escape: directives.escape, statements })
+    Ok(Lexed { escape: directives.escape, statements, unfinished })
 }
 
 /// Reads the one instruction of an `ONBUILD` trigger.
@@ -198,11 +203,18 @@ pub(super) fn directive<'a>(line: &'a [u8], comment: &str) -> Option<(String, &'
         .then_some((name, value.trim_ascii()))
 }
 
-/// Joins a line with those that continue it.
-fn join(lines: &mut Lines<'_>, first: &[u8], at: usize, escape: char) -> Result<Joined, Fault> {
+/// Joins a line with those that continue it, and says where the last continuation character is if the
+/// text ended before they did.
+fn join(
+    lines: &mut Lines<'_>,
+    first: &[u8],
+    at: usize,
+    escape: char,
+) -> Result<(Joined, Option<usize>), Fault> {
     let mut bytes: Vec<u8> = Vec::new();
     let mut pieces = Vec::new();
     let (piece, mut more) = trim_continuation(first, escape);
+    let mut end = at + piece.len();
     pieces.push((0, at));
     bytes.extend_from_slice(piece);
     while more {
@@ -214,6 +226,7 @@ fn join(lines: &mut Lines<'_>, first: &[u8], at: usize, escape: char) -> Result<
         }
         let piece;
         (piece, more) = trim_continuation(content, escape);
+        end = line.at + piece.len();
         pieces.push((bytes.len(), line.at));
         bytes.extend_from_slice(piece);
     }
@@ -225,7 +238,7 @@ fn join(lines: &mut Lines<'_>, first: &[u8], at: usize, escape: char) -> Result<
             return Err(Fault::not_understood(at, "this is not UTF-8 text"));
         }
     }
-    Ok(joined)
+    Ok((joined, more.then_some(end)))
 }
 
 /// The statement of joined lines, and its heredocs, which are the lines that follow.

@@ -48,6 +48,7 @@ mod split;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod variables;
 mod words;
 
@@ -57,7 +58,7 @@ pub use error::{Error, ErrorKind};
 pub use features::Feature;
 pub use frontend::{Frontend, frontend};
 pub use git_source::GitSource;
-pub use images::{BaseImage, ImageKey, ImageUse, Role};
+pub use images::{BaseImage, ImageKey, ImageUse, Role, familiar};
 pub use pin::PinConflict;
 pub use slice::{
     Base, ContextRead, Effect, ReadKind, Remote, RemoteKind, Secret, Slice, SlicedInstruction,
@@ -77,7 +78,7 @@ pub struct Request {
     pub platform: Platform,
     /// The platform of the builder.
     pub build_platform: Platform,
-    /// The names of the `--build-context` options.
+    /// The names of the `--build-context` options, each as [`familiar`] has it.
     pub contexts: BTreeSet<String>,
 }
 
@@ -100,6 +101,8 @@ impl Request {
 pub struct Dockerfile {
     text: Vec<u8>,
     escape: char,
+    /// Whether the last instruction ends in a continued line.
+    unfinished: bool,
     globals: Vec<instruction::Instruction>,
     stages: Vec<stages::Stage>,
     names: stages::Names,
@@ -112,14 +115,15 @@ pub struct Dockerfile {
 /// first: a text for a frontend that is not known need not be a Dockerfile at all.
 pub fn parse(text: &[u8]) -> Result<Dockerfile, Error> {
     let read = || {
-        let lex::Lexed { escape, statements } = lex::lex(text)?;
+        let lex::Lexed { escape, statements, unfinished } = lex::lex(text)?;
         let instructions = statements
             .iter()
             .map(|statement| instruction::read(statement, escape))
             .collect::<Result<_, _>>()?;
         let (globals, stages) = stages::divide(instructions)?;
         let names = stages::Names::of(&stages);
-        Ok(Dockerfile { text: text.to_vec(), escape, globals, stages, names })
+        let (text, unfinished) = (text.to_vec(), unfinished.is_some());
+        Ok(Dockerfile { text, escape, unfinished, globals, stages, names })
     };
     read().map_err(|fault| Error::locate(text, fault))
 }

@@ -4,7 +4,7 @@
 //! directory, user, shell. It does not carry what only the text of a stage says, so that stages of
 //! which that matters to others are left as they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Base, ContextRead, Dockerfile, Error, Request, Slice, SlicedStage,
@@ -34,16 +34,23 @@ impl Dockerfile {
                 with_arguments.insert(place);
             }
         }
-        let is_base = |place| slice.stages.iter().any(|stage| stage.base == Base::Stage(place));
-        let named = |name: &str| self.stage_names().filter(|other| *other == name).count();
+        let bases: BTreeSet<usize> = slice
+            .stages
+            .iter()
+            .filter_map(|stage| if let Base::Stage(base) = stage.base { Some(base) } else { None })
+            .collect();
+        let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in self.stage_names() {
+            *named.entry(name).or_default() += 1;
+        }
         let reusable = slice.stages.iter().enumerate().filter(|(place, stage)| {
             let text = &self.stages[stage.index];
             stage.index != graph.target
-                && stage.name.as_deref().is_some_and(|name| named(name) == 1)
+                && stage.name.as_deref().is_some_and(|name| named.get(name) == Some(&1))
                 && stage.instructions.iter().any(|i| i.text.starts_with("RUN "))
                 // Triggers are for who starts from an image, and would have run already.
                 && !text.body.iter().any(|i| matches!(i.kind, Kind::Onbuild(_)))
-                && !(with_arguments.contains(place) && is_base(*place))
+                && !(with_arguments.contains(place) && bases.contains(place))
                 && is_of_the_target(&graph, stage.index, request)
         });
         Ok(reusable.filter_map(|(_, stage)| stage.name.clone()).collect())
@@ -116,8 +123,6 @@ fn is_of_the_target(graph: &Graph<'_>, index: usize, request: &Request) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::{
         dockerfile::{BaseImage, ImageKey},

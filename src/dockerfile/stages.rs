@@ -111,8 +111,6 @@ pub(super) struct Step<'a> {
 pub(super) struct Graph<'a> {
     file: &'a Dockerfile,
     request: &'a Request,
-    /// Named contexts by their familiar names.
-    contexts: BTreeMap<String, &'a str>,
     /// Global arguments and those of the platforms.
     pub(super) globals: BTreeMap<String, String>,
     pub(super) nodes: Vec<Node>,
@@ -129,11 +127,9 @@ pub(super) struct Reached<'a> {
 
 impl<'a> Graph<'a> {
     pub(super) fn new(file: &'a Dockerfile, request: &'a Request) -> Result<Self, Fault> {
-        let contexts =
-            request.contexts.iter().map(|name| (images::familiar(name), name.as_str())).collect();
         let globals = globals(file, request)?;
         let target = target(file, request)?;
-        let mut graph = Self { file, request, contexts, globals, nodes: Vec::new(), target };
+        let mut graph = Self { file, request, globals, nodes: Vec::new(), target };
         for stage in &file.stages {
             let node = graph.node(stage)?;
             graph.nodes.push(node);
@@ -190,14 +186,15 @@ impl<'a> Graph<'a> {
         )
     }
 
-    /// The named context of this name, as the request says it.
+    /// The named context of this name.
     fn context(&self, name: &str, platform: &Platform) -> Option<String> {
         if ["scratch", "context"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
             return None;
         }
         let name = images::familiar(name);
-        let of_platform = self.contexts.get(&format!("{name}::{platform}"));
-        of_platform.or_else(|| self.contexts.get(&name)).map(|&name| name.to_owned())
+        let contexts = &self.request.contexts;
+        let of_platform = contexts.get(&format!("{name}::{platform}"));
+        of_platform.or_else(|| contexts.get(&name)).cloned()
     }
 
     fn expand(&self, word: &Word) -> Result<Expansion, Fault> {

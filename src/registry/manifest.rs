@@ -183,6 +183,23 @@ impl Index {
             .map(|(_, image)| image)
     }
 
+    /// The platform whose image an engine starts from where it builds for `platform`: that one, unless
+    /// only the 32-bit architecture of the same processors has an image (containerd
+    /// `platforms/compare.go`: `platformVector`).
+    #[must_use]
+    pub fn base_platform(&self, platform: &Platform) -> Platform {
+        let smaller = match platform.architecture.as_str() {
+            "amd64" => Some(("386", None)),
+            "arm64" => Some(("arm", Some("v8"))),
+            _ => None,
+        };
+        smaller
+            .filter(|_| self.image_for(platform).is_none())
+            .map(|(architecture, variant)| Platform::normal(&platform.os, architecture, variant))
+            .filter(|smaller| self.image_for(smaller).is_some())
+            .unwrap_or_else(|| platform.clone())
+    }
+
     /// What is said about an image: where it came from, what is in it (buildkit
     /// `docs/attestations/attestation-storage.md`).
     pub(super) fn attestations_of(
@@ -432,6 +449,28 @@ mod tests {
         assert_eq!(index.platforms().len(), 4, "attestations are no platform");
         let newer = index_of(&["linux/amd64/v3"]);
         assert_eq!(newer.image_for(&"linux/amd64".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_base_may_be_of_the_32_bit_architecture() {
+        let index = index_of(&["linux/386", "linux/arm/v6", "linux/arm/v7"]);
+        for (wanted, chosen) in [
+            ("linux/amd64", Some("linux/386")),
+            ("linux/amd64/v3", Some("linux/386")),
+            ("linux/arm64", Some("linux/arm/v7")),
+            ("linux/arm/v6", Some("linux/arm/v6")),
+            ("linux/riscv64", None),
+            ("windows/amd64", None),
+        ] {
+            let base = index.base_platform(&wanted.parse().unwrap());
+            let image = index.image_for(&base).map(|image| &image.digest);
+            let expected = chosen.map(|text| Digest::of(text.as_bytes()));
+            assert_eq!(image, expected.as_ref(), "{wanted}");
+        }
+        // Whatever else is there, an image of the very architecture comes first.
+        let index = index_of(&["linux/386", "linux/amd64"]);
+        let wanted = "linux/amd64/v2".parse().unwrap();
+        assert_eq!(index.base_platform(&wanted), wanted);
     }
 
     #[test]

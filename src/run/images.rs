@@ -19,6 +19,8 @@ pub(super) struct Found<'a> {
     request: &'a Request,
     world: &'a World,
     images: BTreeMap<ImageKey, Resolved>,
+    /// What named contexts stand for.
+    contexts: BTreeSet<ImageKey>,
     frontend: Option<(Frontend, Digest)>,
 }
 
@@ -34,11 +36,14 @@ struct Resolved {
 
 impl<'a> Found<'a> {
     pub(super) fn new(request: &'a Request, world: &'a World) -> Self {
-        Self { request, world, images: BTreeMap::new(), frontend: None }
+        let (images, contexts) = (BTreeMap::new(), BTreeSet::new());
+        Self { request, world, images, contexts, frontend: None }
     }
 
     /// Finds every image of `uses` that is not known yet, all at once.
     pub(super) async fn uses(&mut self, uses: &[ImageUse]) -> Result<(), Error> {
+        let in_contexts = uses.iter().filter(|image| image.context.is_some());
+        self.contexts.extend(in_contexts.map(|image| image.key.clone()));
         let mut missing: BTreeMap<&ImageKey, bool> = BTreeMap::new();
         for image in uses.iter().filter(|image| image.context.is_none()) {
             if !self.images.contains_key(&image.key) {
@@ -126,8 +131,11 @@ impl<'a> Found<'a> {
             let base = match known {
                 Some(base) => base,
                 None => {
+                    let index = manifest.index();
+                    let own = index
+                        .map_or_else(|| platform.clone(), |index| index.base_platform(platform));
                     let config =
-                        client.image_config(&reference.repository, &manifest, platform).await?;
+                        client.image_config(&reference.repository, &manifest, &own).await?;
                     let base = base_image(&config);
                     if let Some(remembered) = remembered {
                         remembered.put(&manifest.digest, platform, &base);
@@ -168,10 +176,13 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// The configurations of the bases, for the slice.
+    /// The configurations of the bases, for the slice. A directory that takes the place of an image
+    /// has none: no environment, no triggers.
     pub(super) fn bases(&self) -> BTreeMap<ImageKey, BaseImage> {
         let known = self.images.iter();
-        known.filter_map(|(key, found)| Some((key.clone(), found.base.clone()?))).collect()
+        let known = known.filter_map(|(key, found)| Some((key.clone(), found.base.clone()?)));
+        let empty = self.contexts.iter().map(|key| (key.clone(), BaseImage::default()));
+        known.chain(empty).collect()
     }
 
     /// The uses that can be pinned, with what to.

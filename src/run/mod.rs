@@ -22,6 +22,7 @@ mod settle;
 mod several;
 mod signals;
 mod stages;
+mod unused;
 mod watched;
 mod world;
 
@@ -96,6 +97,23 @@ pub enum Error {
         name: String,
         /// What there is to say of the engine's store.
         engine: &'static str,
+    },
+    /// A stage whose name is mistyped, most likely: it stands for no image either.
+    #[error(
+        "{file} line {line}: no stage is called `{name}`; there is `{stage}`. As the name of an image, \
+         it leads nowhere: {source}"
+    )]
+    NoStage {
+        /// The Dockerfile.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What it says there.
+        name: String,
+        /// The stage that may be meant.
+        stage: String,
+        /// What became of the search for an image.
+        source: Box<Error>,
     },
     /// The registry.
     #[error(transparent)]

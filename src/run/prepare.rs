@@ -7,11 +7,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Error, World, images, remotes};
+use super::{Error, World, images, remotes, unused};
 use crate::{
     context::{self, Ignore, Read, Tree},
-    dockerfile::{self, ContextRead, Dockerfile, Effect, ErrorKind, ReadKind, Slice},
+    dockerfile::{self, ContextRead, Dockerfile, Effect, ErrorKind, ImageUse, ReadKind, Slice},
     inputs::{self, Inputs, Instruction, Key, Stage},
+    nearest::nearest,
     platform::Platform,
     registry::Digest,
     settings::{BasePolicy, DockerfileSource, Request},
@@ -33,6 +34,8 @@ pub struct Prepared {
     pub dockerfile: Vec<u8>,
     /// The directories of the contexts; the main one under the empty name.
     pub roots: BTreeMap<String, PathBuf>,
+    /// The build arguments that the engine is given: those that were asked for, and the proxies.
+    pub build_args: BTreeMap<String, String>,
     /// What the target depends on, as far as the Dockerfile says.
     pub slice: Slice,
     /// The hosts of the registries that the bases are in.
@@ -53,9 +56,12 @@ pub struct Prepared {
 pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error> {
     let started = Instant::now();
     let text = read_dockerfile(request, world)?;
+    // A stage can declare a proxy and use it like any other argument.
+    let mut build_args = world.proxy_arguments();
+    build_args.extend(request.build_args.clone());
     let asked = dockerfile::Request {
         target: request.target.clone(),
-        build_args: request.build_args.clone(),
+        build_args,
         platform: request.target_platform(),
         build_platform: Platform::host(),
         contexts: request.contexts.keys().cloned().collect(),
@@ -91,6 +97,11 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
             }
             Effect::NotSkippable => reasons.push(text),
         }
+    }
+
+    if let Parsed::Known(dockerfile) = &parsed {
+        let unused = unused::warnings(dockerfile, &asked, &slice, request);
+        warnings.extend(unused.map_err(|e| named(e, request))?);
     }
 
     let trees = scan(request, &slice, world);
@@ -149,6 +160,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         warnings,
         dockerfile,
         roots,
+        build_args: asked.build_args,
         slice,
         unpinned,
         registries,
@@ -205,11 +217,28 @@ async fn slice(
     found: &mut images::Found<'_>,
     request: &Request,
 ) -> Result<Slice, Error> {
-    found.uses(&dockerfile.images(asked).map_err(|e| named(e, request))?).await?;
+    let uses = dockerfile.images(asked).map_err(|e| named(e, request))?;
+    found.uses(&uses).await.map_err(|error| mistyped(error, dockerfile, &uses, request))?;
     let slice = dockerfile.slice(asked, &found.bases()).map_err(|e| named(e, request))?;
     // Triggers of a base can copy from images that the text does not name.
     found.uses(&slice.images).await?;
     Ok(slice)
+}
+
+/// The error about an image that is not there, where its name is a word that could be a stage's.
+fn mistyped(error: Error, text: &Dockerfile, uses: &[ImageUse], request: &Request) -> Error {
+    let (Error::Base { name, .. } | Error::NoBase { name, .. }) = &error else { return error };
+    let is_word = !name.contains(['/', ':', '@', '.']);
+    let stage = nearest(name, text.stage_names()).filter(|_| is_word);
+    let found = uses.iter().find(|image| image.key.name == *name);
+    let (Some(stage), Some(found)) = (stage, found) else { return error };
+    Error::NoStage {
+        file: request.dockerfile_name(),
+        line: found.line,
+        name: name.clone(),
+        stage: stage.to_owned(),
+        source: Box::new(error),
+    }
 }
 
 /// The slice of a Dockerfile that we cannot read: all of the text, all of the context.
@@ -259,8 +288,8 @@ async fn scan(
     let mut reads = by_context(&slice.reads);
     reads.entry(String::new()).or_default();
     let dockerfile = match &request.dockerfile {
-        DockerfileSource::File(path) => path.clone(),
-        DockerfileSource::Stdin => request.context.join("Dockerfile"),
+        DockerfileSource::File(path) => Some(path.clone()),
+        DockerfileSource::Stdin => None,
     };
     let mut roots = BTreeMap::new();
     for name in reads.keys() {
@@ -277,13 +306,9 @@ async fn scan(
         let mut trees = BTreeMap::new();
         for (name, reads) in reads {
             let root = &all[&name];
-            let ignore = if name.is_empty() {
-                ignore(root, &dockerfile)?
-            } else {
-                // A named context has the ignore file in its root and no other (buildkit
-                // `frontend/dockerui/namedcontext.go`).
-                ignore(root, &root.join(""))?
-            };
+            // A named context has the ignore file in its root and no other (buildkit
+            // `frontend/dockerui/namedcontext.go`).
+            let ignore = ignore(root, dockerfile.as_deref().filter(|_| name.is_empty()))?;
             trees.insert(name, Arc::new(context::scan(root, &ignore, &reads, &options)?));
         }
         Ok::<_, Error>(trees)
@@ -293,7 +318,7 @@ async fn scan(
     Ok((trees, roots))
 }
 
-fn ignore(context: &Path, dockerfile: &Path) -> Result<Ignore, Error> {
+fn ignore(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Error> {
     match context::ignore_file(context, dockerfile)? {
         None => Ok(Ignore::none()),
         Some((path, text)) => Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),

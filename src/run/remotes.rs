@@ -1,11 +1,14 @@
-//! What pins the things that a build fetches from elsewhere: checksums, `ETag`s, commits.
+//! What pins the things that a build fetches from elsewhere: checksums, `ETag`s, their content, commits.
 //!
 //! What nothing pins makes the build not skippable, unless `--refresh` bounds how long it may be old.
+//! A server that does not answer makes it not skippable all the same: if the period stood in for what
+//! is not known just now, a key would come back with the image of what was there before.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use futures_util::future::join_all;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
+use sha2::{Digest as _, Sha256};
 
 use super::World;
 use crate::{
@@ -16,6 +19,19 @@ use crate::{
 
 /// How long a server or `git` may take to say what it has.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the content of a URL may take to come.
+const DOWNLOAD: Duration = Duration::from_secs(300);
+/// Content that is longer than this is not fetched for the key, in bytes.
+const LARGEST: u64 = 256 << 20;
+
+/// Why something is not pinned.
+#[derive(Debug, PartialEq, Eq)]
+enum Unpinned {
+    /// It is so on every day, as far as we can see.
+    Always(String),
+    /// Who would know could not be asked, this time.
+    Unknown(String),
+}
 
 /// Finds what pins each remote, all at once; adds a reason for each that nothing pins.
 pub(super) async fn identify(
@@ -30,8 +46,8 @@ pub(super) async fn identify(
         let identity = match found {
             Ok(identity) => identity,
             // The period is in the key: the image is at most that old.
-            Err(_) if request.refresh.is_some() => "as of the period".to_owned(),
-            Err(why) => {
+            Err(Unpinned::Always(_)) if request.refresh.is_some() => "as of the period".to_owned(),
+            Err(Unpinned::Always(why) | Unpinned::Unknown(why)) => {
                 let file = request.dockerfile_name();
                 reasons.push(format!("{file} line {}: ADD {}: {why}", remote.line, remote.source));
                 continue;
@@ -43,10 +59,10 @@ pub(super) async fn identify(
     inputs
 }
 
-async fn identity(remote: &dockerfile::Remote, world: &World) -> Result<String, String> {
+async fn identity(remote: &dockerfile::Remote, world: &World) -> Result<String, Unpinned> {
     match &remote.kind {
         RemoteKind::Http { checksum: Some(checksum) } => Ok(format!("checksum {checksum}")),
-        RemoteKind::Http { checksum: None } => validator(&remote.source, world).await,
+        RemoteKind::Http { checksum: None } => content(&remote.source, world).await,
         RemoteKind::Git(source) => match source.commit() {
             Some(commit) => Ok(format!("commit {commit}")),
             None => commit(source).await,
@@ -54,41 +70,76 @@ async fn identity(remote: &dockerfile::Remote, world: &World) -> Result<String, 
     }
 }
 
-/// What the server says of the content: an `ETag`, or a date and a length. The same evidence by
-/// which BuildKit decides whether to fetch again (`moby/buildkit: source/http`).
-async fn validator(url: &str, world: &World) -> Result<String, String> {
-    let request = world.http().map_err(|error| error.to_string())?.head(url).timeout(PATIENCE);
-    let answer = request.send().await.map_err(|error| {
-        format!("the server could not be asked whether it changed ({})", error.without_url())
-    })?;
-    if !answer.status().is_success() {
-        return Err(format!(
-            "the server answered {} when asked whether it changed",
-            answer.status()
-        ));
+/// What the server says of the content, or the content itself. An `ETag`, be it a weak one, is what
+/// BuildKit goes by, too; without one it fetches every time (`moby/buildkit: source/http`). A date and a
+/// length tell nothing of a file that was written twice in a second.
+async fn content(url: &str, world: &World) -> Result<String, Unpinned> {
+    let client = world.http().map_err(|error| unanswered(&error))?;
+    let head = client.head(url).timeout(PATIENCE).send().await;
+    if let Ok(answer) = head
+        && answer.status().is_success()
+        && let Some(tag) = tag(answer.headers())
+    {
+        return Ok(tag);
     }
-    evidence(answer.headers()).ok_or_else(|| {
-        "the server gives neither an ETag nor a date: add --checksum, or bound it with --refresh".into()
-    })
+    // Not every server knows HEAD.
+    match fetch(&client, url).await {
+        Err(Unpinned::Unknown(_)) => fetch(&client, url).await,
+        known => known,
+    }
 }
 
-fn evidence(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name)?.to_str().ok();
-    if let Some(tag) = text(header::ETAG) {
-        return Some(format!("etag {tag}"));
+/// What is learned from the content as it comes.
+async fn fetch(client: &reqwest::Client, url: &str) -> Result<String, Unpinned> {
+    let unanswered = |error: reqwest::Error| unanswered(&error.without_url());
+    let mut answer = client.get(url).timeout(DOWNLOAD).send().await.map_err(unanswered)?;
+    let status = answer.status();
+    if !status.is_success() {
+        let why = format!("the server answered {status} when asked whether it changed");
+        let passes = status.is_server_error()
+            || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+        return Err(if passes { Unpinned::Unknown(why) } else { Unpinned::Always(why) });
     }
-    Some(format!(
-        "modified {} length {}",
-        text(header::LAST_MODIFIED)?,
-        text(header::CONTENT_LENGTH)?
-    ))
+    if let Some(tag) = tag(answer.headers()) {
+        return Ok(tag);
+    }
+    let (mut digest, mut length) = (Sha256::new(), 0);
+    let announced = answer.content_length().unwrap_or(0);
+    while announced <= LARGEST && length <= LARGEST {
+        match answer.chunk().await.map_err(unanswered)? {
+            Some(bytes) => {
+                length += bytes.len() as u64;
+                digest.update(&bytes);
+            }
+            None => return Ok(format!("sha256 {}", hex::encode(digest.finalize()))),
+        }
+    }
+    Err(Unpinned::Always(format!(
+        "the server gives no ETag, and it is longer than {} MiB: add --checksum, or bound it with \
+         --refresh",
+        LARGEST >> 20
+    )))
+}
+
+/// Nobody answered; with the innermost cause, for the outer ones only say that something failed.
+fn unanswered(error: &(dyn Error + 'static)) -> Unpinned {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    Unpinned::Unknown(format!("the server could not be asked whether it changed ({cause})"))
+}
+
+fn tag(headers: &HeaderMap) -> Option<String> {
+    let tag = headers.get(header::ETAG)?.to_str().ok()?;
+    Some(format!("etag {tag}"))
 }
 
 /// The commit that a branch or tag is at, from `git ls-remote`.
-async fn commit(source: &GitSource) -> Result<String, String> {
+async fn commit(source: &GitSource) -> Result<String, Unpinned> {
     let reference = source.reference.as_deref().unwrap_or("HEAD");
     if source.remote.starts_with('-') || reference.starts_with('-') {
-        return Err("it is not the name of a repository".into());
+        return Err(Unpinned::Always("it is not the name of a repository".into()));
     }
     let output = tokio::process::Command::new("git")
         .args(["ls-remote", "--", &source.remote, reference, &format!("{reference}^{{}}")])
@@ -96,16 +147,19 @@ async fn commit(source: &GitSource) -> Result<String, String> {
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
         .output();
+    let unknown = |why: String| Err(Unpinned::Unknown(why));
     let output = match tokio::time::timeout(PATIENCE, output).await {
         Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(format!("git could not be run ({error})")),
-        Err(_) => return Err("git ls-remote took too long".into()),
+        Ok(Err(error)) => return unknown(format!("git could not be run ({error})")),
+        Err(_) => return unknown("git ls-remote took too long".into()),
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("git ls-remote failed: {}", said.lines().last().unwrap_or_default()));
+        let last = said.lines().last().unwrap_or_default();
+        return unknown(format!("git ls-remote failed: {last}"));
     }
-    let found = resolve(&String::from_utf8_lossy(&output.stdout), reference)?;
+    let found = resolve(&String::from_utf8_lossy(&output.stdout), reference);
+    let found = found.map_err(Unpinned::Always)?;
     Ok(format!("commit {}", found.join(" ")))
 }
 
@@ -157,14 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn a_date_without_a_length_is_no_evidence() {
+    fn only_an_etag_stands_for_content() {
         let headers = |pairs: &[(header::HeaderName, &str)]| -> HeaderMap {
             pairs.iter().map(|(k, v)| (k.clone(), v.parse().unwrap())).collect()
         };
         let date = (header::LAST_MODIFIED, "Mon, 23 Nov 2026 00:00:00 GMT");
-        assert_eq!(evidence(&headers(&[])), None);
-        assert_eq!(evidence(&headers(std::slice::from_ref(&date))), None);
-        assert!(evidence(&headers(&[date.clone(), (header::CONTENT_LENGTH, "5")])).is_some());
-        assert_eq!(evidence(&headers(&[date, (header::ETAG, "\"x\"")])), Some("etag \"x\"".into()));
+        assert_eq!(tag(&headers(&[date.clone(), (header::CONTENT_LENGTH, "5")])), None);
+        assert_eq!(tag(&headers(&[date, (header::ETAG, "W/\"x\"")])), Some("etag W/\"x\"".into()));
     }
 }

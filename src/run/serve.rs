@@ -30,8 +30,7 @@ pub(super) async fn build_request(
     // No name: until what cannot be pinned was looked at once more, an image of another key might
     // stand under it.
     build.target = request.target.clone();
-    build.build_args = world.proxy_arguments();
-    build.build_args.extend(request.build_args.clone());
+    build.build_args = prepared.build_args.clone();
     build.labels = request.labels.clone();
     if prepared.not_skippable.is_none() {
         build.labels.insert(Key::LABEL.to_owned(), prepared.key.to_string());

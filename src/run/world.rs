@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use super::bases::Bases;
 use crate::{
     credentials::{self, Credentials, Login, Logins, Proxies},
-    engine::{self, Choice, Engine, Search},
+    engine::{self, Choice, Endpoint, Engine, Search},
     registry::{self, Client, Manifest, Reference, Timeouts},
     report::Reporter,
     settings::{EngineKind, Environment, Request, Verbosity},
@@ -210,11 +210,17 @@ impl World {
         self.insecure.iter().any(|known| known == host)
     }
 
-    /// The proxies that Docker's configuration passes to every build, as build arguments.
+    /// The proxies that Docker's configuration passes to every build, as build arguments. They can be
+    /// set for one engine alone, by its address: that of the Docker Engine that is set, whatever builds
+    /// in the end (buildx `util/storeutil`), so that no engine has to be asked for the key.
     pub(super) fn proxy_arguments(&self) -> BTreeMap<String, String> {
         let credentials = self.credentials();
         let Ok(config) = credentials.docker_config() else { return BTreeMap::new() };
-        let proxies = config.proxies(None).map(Proxies::build_arguments);
+        let variable = |name: &str| self.environment.var(name).ok().flatten().map(str::to_owned);
+        let engine = Endpoint::discover(variable, self.environment.docker_dir().as_deref());
+        // An address that is none is an error for who builds.
+        let address = engine.ok().map(|endpoint| endpoint.address.to_string());
+        let proxies = config.proxies(address.as_deref()).map(Proxies::build_arguments);
         proxies.unwrap_or_default().into_iter().collect()
     }
 

@@ -262,7 +262,13 @@ impl Request {
         if let Some(epoch) = text(environment, "SOURCE_DATE_EPOCH")? {
             build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
         }
-        build_args.extend(pairs::build_args(&options.build_arg, environment)?);
+        for (name, value) in pairs::build_args(&options.build_arg, environment)? {
+            match value {
+                Some(value) => build_args.insert(name, value),
+                // What was typed goes before the file here too: the argument is not given.
+                None => build_args.remove(&name),
+            };
+        }
         let mut labels = settings.labels.clone();
         labels.extend(pairs::labels(&options.label)?);
         let progress = progress(options, environment)?;

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 use docker_credential_aliyun::Secret;
 
 use super::{Environment, Error};
-use crate::registry::SigningKey;
+use crate::{
+    dockerfile,
+    platform::Platform,
+    registry::{Reference, SigningKey},
+};
 
 /// A secret that a step may mount (`--secret`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,13 +67,13 @@ pub(super) fn ulimits(texts: &[String]) -> Result<Vec<Ulimit>, Error> {
     texts.iter().map(read).collect()
 }
 
-/// Splits `KEY=VALUE`; a build argument without a value takes the variable of that name, and is left
-/// out where there is none (docker/cli `opts/env.go`).
+/// Splits `KEY=VALUE`; a build argument without a value takes the variable of that name, and has none
+/// where there is no such variable (docker/cli `opts/env.go`).
 pub(super) fn build_args(
     texts: &[String],
     environment: &Environment,
-) -> Result<BTreeMap<String, String>, Error> {
-    let mut arguments = BTreeMap::new();
+) -> Result<BTreeMap<String, Option<String>>, Error> {
+    let mut arguments: BTreeMap<String, Option<String>> = BTreeMap::new();
     for text in texts {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -82,8 +86,9 @@ pub(super) fn build_args(
                 "write NAME=VALUE, or NAME to take the variable of that name",
             ));
         }
+        let argument = arguments.entry(name.to_owned()).or_default();
         if let Some(value) = value {
-            arguments.insert(name.to_owned(), value.to_owned());
+            *argument = Some(value.to_owned());
         }
     }
     Ok(arguments)
@@ -113,18 +118,47 @@ pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Error
     texts.iter().map(label).collect()
 }
 
+/// Reads `NAME=DIRECTORY`. A context is found by the shortest way to write its name, under which it
+/// must be sent too: an engine looks for no other (buildx `build/opt.go`, buildkit
+/// `frontend/dockerui/config.go`: `NamedContext`).
 pub(super) fn contexts(texts: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let context = |text: &String| match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-            if path.contains("://") {
-                let why = "only directories can be a named context for now";
-                return Err(Error::option("--build-context", text, why));
-            }
-            Ok((name.to_lowercase(), PathBuf::from(path)))
+    let context = |text: &String| {
+        let wrong = |why: &str| Err(Error::option("--build-context", text, why));
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => (name, path),
+            _ => return wrong("write NAME=DIRECTORY"),
+        };
+        if path.contains("://") {
+            return wrong("only directories can be a named context for now");
         }
-        _ => Err(Error::option("--build-context", text, "write NAME=DIRECTORY")),
+        // Names of stages are in lower case, tags are not.
+        let name = context_name(name).or_else(|| context_name(&name.to_lowercase()));
+        let Some(name) = name else {
+            return wrong("its name is neither a stage's nor an image's");
+        };
+        let path = PathBuf::from(path);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Ok((name, path)),
+            Ok(_) => wrong("this is not a directory"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                wrong("there is no such directory")
+            }
+            Err(error) => wrong(&format!("the directory cannot be read: {error}")),
+        }
     };
     texts.iter().map(context).collect()
+}
+
+/// The name by which engines look for a context, which may be for one platform (`name::linux/arm64`).
+/// `None` if no image could have it.
+fn context_name(text: &str) -> Option<String> {
+    let (name, platform) = match text.split_once("::") {
+        Some((name, platform)) => (name, Some(platform.parse::<Platform>().ok()?)),
+        None => (text, None),
+    };
+    name.parse::<Reference>().ok()?;
+    let name = dockerfile::familiar(name);
+    Some(platform.map_or_else(|| name.clone(), |platform| format!("{name}::{platform}")))
 }
 
 /// Reads `id=ID[,src=FILE|,env=NAME|,cmd=COMMAND]`, as docker does, and more: what a command writes,

@@ -119,6 +119,38 @@ fn an_argument_without_a_value_takes_the_variable_or_is_left_out() {
 }
 
 #[test]
+fn a_named_context_has_the_name_by_which_engines_look_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let name = |name: &str| {
+        let line = ["--build-context", &format!("{name}={path}")];
+        request(&line, &[]).map(|request| request.contexts.into_keys().collect::<Vec<_>>())
+    };
+    for (typed, expected) in [
+        ("src", "src"),
+        ("SRC", "src"),
+        ("foo:latest", "foo"),
+        ("docker.io/library/foo", "foo"),
+        ("index.docker.io/a/b:V1", "a/b:V1"),
+        ("localhost:5000/k/mv:latest", "localhost:5000/k/mv"),
+        ("foo:1::linux/arm64/v8", "foo:1::linux/arm64"),
+    ] {
+        assert_eq!(name(typed).unwrap(), [expected], "{typed}");
+    }
+    for typed in ["a b", "a:b:c", "foo::", "/x"] {
+        let error = name(typed).unwrap_err().to_string();
+        assert!(error.contains("neither a stage's nor an image's"), "{typed}: {error}");
+    }
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (path, words) in [("gone", "there is no such directory"), ("file", "not a directory")] {
+        let text = format!("x={}", directory.path().join(path).display());
+        let error = request(&["--build-context", &text], &[]).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_context_that_is_no_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
@@ -144,15 +176,17 @@ fn the_settings_file_says_what_the_command_line_does_not() {
     let config = directory.path().join("smartbuild.toml");
     fs::write(
         &config,
-        "tags = ['h.example/a:1']\nrefresh = 'weekly'\nfile = 'build/Dockerfile'\n[build-args]\nA = '1'\nB = '1'\n",
+        "tags = ['h.example/a:1']\nrefresh = 'weekly'\nfile = 'build/Dockerfile'\n[build-args]\nA = '1'\nB = '1'\nC = '1'\n",
     )
     .unwrap();
     let config = config.to_str().unwrap();
-    let request = request(&["--config", config, "--build-arg", "A=2"], &[]).unwrap();
+    let line = ["--config", config, "--build-arg", "A=2", "--build-arg", "C"];
+    let request = request(&line, &[]).unwrap();
     assert_eq!(tags(&request), ["h.example/a:1"]);
     assert_eq!(request.refresh, Some(Refresh::Weekly));
     assert_eq!(request.build_args["A"], "2");
     assert_eq!(request.build_args["B"], "1");
+    assert_eq!(request.build_args.get("C"), None, "it was typed, and no variable has a value");
     let dockerfile = directory.path().join("build/Dockerfile");
     assert_eq!(request.dockerfile, DockerfileSource::File(dockerfile));
 }

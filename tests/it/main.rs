@@ -7,6 +7,7 @@ mod demo;
 mod dockerfile_differential;
 mod engine;
 mod intact;
+mod keys;
 mod kills;
 mod main_job;
 mod many;

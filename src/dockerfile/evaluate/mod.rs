@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Build arguments that no instruction needs to declare: they steer the build itself.
-fn steers(name: &str) -> bool {
+pub(super) fn steers(name: &str) -> bool {
     name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH"
 }
 

@@ -117,7 +117,12 @@ impl Evaluation<'_> {
         sources: impl Iterator<Item = &'w str>,
         line: usize,
     ) {
-        let sources: Vec<String> = sources.map(paths::in_root).collect();
+        // With `--parents`, a `/./` divides a source, which cleaning would take out.
+        let clean = |source: &'w str| match transfer.parents {
+            true => source.to_owned(),
+            false => paths::in_root(source),
+        };
+        let sources: Vec<String> = sources.map(clean).collect();
         if sources.is_empty() {
             return;
         }

@@ -22,7 +22,7 @@ fn sources_are_expanded_and_cleaned() {
                 ADD f*.t?r /\nCOPY . .\nCOPY --parents a/./**/b /y\nCOPY [\"g h\", \"/\"]\n\
                 COPY --from=x i /\nCOPY <<E /e\nE\n";
     let slice = slice(text);
-    assert_eq!(copied(&slice), ["a b src/lib c*", "f*.t?r", ".", "a/**/b", "g h"]);
+    assert_eq!(copied(&slice), ["a b src/lib c*", "f*.t?r", ".", "a/./**/b", "g h"]);
     let ReadKind::Copy { parents, exclude, .. } = &slice.reads[0].kind else { panic!() };
     assert_eq!((parents, exclude.as_slice()), (&false, &["*.md".to_owned()][..]));
     assert!(matches!(slice.reads[3].kind, ReadKind::Copy { parents: true, .. }));

@@ -383,3 +383,43 @@ fn an_archive_of_an_image_is_the_image() {
     assert_eq!(ran.json()["digest"], inspect("{{.Digest}}").trim());
     assert!(inspect("{{.Env}}").contains("A=b"));
 }
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_remark_behind_a_continued_end_adds_nothing_to_the_last_instruction() {
+    let project = Project::new("FROM @base@\nWORKDIR /w\nRUN touch a \\\n# The end.\n");
+    project.build(&[]);
+    assert_eq!(project.image.run(&["ls", "/w"]).trim(), "a");
+    project.hits(&[]);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_named_context_is_sent_by_the_name_that_the_engine_looks_for() {
+    if !is_newer() {
+        return;
+    }
+    let project = Project::new("FROM @base@\nCOPY --from=r.example/k/mv file /\n");
+    project.work.write("dir/file", "of the directory");
+    let options = ["--build-context", "r.example/k/mv:latest=dir"];
+    project.build(&options);
+    assert_eq!(project.read("/file"), "of the directory");
+    project.hits(&options);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn an_engine_starts_from_the_32_bit_image_that_the_key_knows() {
+    let platform = smartbuild::platform::Platform::host();
+    if platform.architecture != "amd64" {
+        return;
+    }
+    let project = Project::new("FROM scratch\n");
+    let base = rig::Image::base().clone().platform("linux/386").env("A", "a");
+    project.registry.push_index("small", "1", &[&base]);
+    let text = format!("FROM {}\nCOPY $A /copied\n", project.registry.name("small:1"));
+    project.work.write("Dockerfile", text).write("a", "of the context");
+    project.build(&[]);
+    assert_eq!(project.read("/copied"), "of the context");
+    project.hits(&[]);
+}

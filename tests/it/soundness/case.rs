@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::json;
 use smartbuild_test_rig::{Image, Registry};
 
 use super::{
@@ -36,6 +37,10 @@ pub(super) struct Case {
     pub(super) images: BTreeMap<String, Base>,
     /// Named contexts.
     pub(super) contexts: BTreeMap<String, Tree>,
+    /// Whether they are given by the long form of their names.
+    pub(super) long_names: bool,
+    /// The proxy in Docker's configuration.
+    pub(super) proxy: Option<String>,
     /// The files of the server, by path.
     pub(super) remotes: BTreeMap<String, Remote>,
     /// The secrets that are given, by identifier.
@@ -110,6 +115,11 @@ impl Laid {
         self.beside().join("Dockerfile")
     }
 
+    /// The directory of Docker's configuration.
+    pub(super) fn config(&self) -> PathBuf {
+        self.directory.path().join("config")
+    }
+
     /// A named context, by its place among them.
     fn named(&self, index: usize) -> PathBuf {
         self.directory.path().join(format!("named{index}"))
@@ -156,7 +166,11 @@ impl Case {
             options.extend(pairs.iter().map(text));
         }
         for (index, name) in self.contexts.keys().enumerate() {
-            let value = format!("{}={}", hosts.place(name), laid.named(index).display());
+            let name = match self.long_names && !name.contains('/') {
+                true => format!("docker.io/library/{name}:latest"),
+                false => hosts.place(name),
+            };
+            let value = format!("{name}={}", laid.named(index).display());
             options.push(("build-context", value));
         }
         for id in self.secrets.keys() {
@@ -199,6 +213,11 @@ impl Case {
             fs::create_dir(laid.named(index)).unwrap();
             tree.write(&laid.named(index), self.checkout);
         }
+        fs::create_dir(laid.config()).unwrap();
+        if let Some(proxy) = &self.proxy {
+            let config = json!({ "proxies": { "default": { "httpProxy": proxy } } });
+            fs::write(laid.config().join("config.json"), config.to_string()).unwrap();
+        }
         for (id, value) in &self.secrets {
             fs::write(laid.secret(id), value).unwrap();
         }
@@ -221,8 +240,9 @@ impl fmt::Display for Case {
         let hosts = Hosts { registry: "REGISTRY".to_owned(), site: "SITE".to_owned() };
         writeln!(
             f,
-            "--- options: target {:?}, arguments {arguments:?}, labels {labels:?}, platform {platform:?}, {checkout:?}",
-            self.target
+            "--- options: target {:?}, arguments {arguments:?}, labels {labels:?}, platform {platform:?}, \
+             {checkout:?}, long names {}, proxy {:?}",
+            self.target, self.long_names, self.proxy
         )?;
         for (name, image) in images {
             writeln!(f, "--- image {name}: {image:?}")?;

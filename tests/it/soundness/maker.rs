@@ -68,6 +68,8 @@ pub(super) fn case(seed: u64, features: Features) -> Case {
         platform: None,
         images,
         contexts,
+        long_names: rng.u8(..4) == 0,
+        proxy: None,
         remotes,
         secrets,
         checkout: Checkout::Plain,
@@ -510,7 +512,10 @@ impl Maker<'_> {
         let word = match self.rng.u8(..5) {
             0 => format!("{name}=default{}", self.rng.u8(..10)),
             1 => format!("{name}=of-${{B:-b}}"),
-            2 => self.pick(&["TARGETARCH", "HTTP_PROXY=x", "TARGETSTAGE", "BUILDOS"]).to_owned(),
+            2 => {
+                let names = ["TARGETARCH", "HTTP_PROXY=x", "HTTP_PROXY", "TARGETSTAGE", "BUILDOS"];
+                self.pick(&names).to_owned()
+            }
             _ => name.to_owned(),
         };
         Instruction::new("ARG", &[&word])

@@ -206,12 +206,23 @@ impl Bench {
                 name => panic!("what is --{name}?"),
             }
         }
-        self.prepare_with(&options, &laid.context())
+        let environment =
+            self.environment.clone().with("DOCKER_CONFIG", laid.config().to_str().unwrap());
+        self.prepare_in(&environment, &options, &laid.context())
     }
 
     fn prepare_with(&self, options: &BuildOptions, context: &Path) -> Result<Prepared, Error> {
+        self.prepare_in(&self.environment, options, context)
+    }
+
+    fn prepare_in(
+        &self,
+        environment: &Environment,
+        options: &BuildOptions,
+        context: &Path,
+    ) -> Result<Prepared, Error> {
         assert!(self.home.path().exists());
-        let request = Request::new(options, Some(context.to_owned()), &self.environment)?;
+        let request = Request::new(options, Some(context.to_owned()), environment)?;
         let world = World::new(&request);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(prepare(&request, &world))

@@ -153,9 +153,14 @@ impl Oracle {
                         ("build-arg" | "label", _) => {
                             command.args(["--opt", &format!("{name}:{value}")])
                         }
-                        ("build-context", Some((context, path))) => command
-                            .args(["--opt", &format!("context:{context}=local:{context}")])
-                            .args(["--local", &format!("{context}={path}")]),
+                        ("build-context", Some((context, path))) => {
+                            // Other clients do this by themselves.
+                            let context = context.trim_start_matches("docker.io/library/");
+                            let context = context.trim_end_matches(":latest");
+                            command
+                                .args(["--opt", &format!("context:{context}=local:{context}")])
+                                .args(["--local", &format!("{context}={path}")])
+                        }
                         ("secret", _) => command.args(["--secret", value]),
                         _ => command.args(["--opt", &format!("{name}={value}")]),
                     };
@@ -199,6 +204,7 @@ impl Build<'_> {
 fn ours(host: &str, home: &Path) -> Command {
     let mut command = Command::new(Program::path_of("smartbuild"));
     command.env_clear().env("HOME", home).env("DOCKER_HOST", host);
+    command.env("DOCKER_CONFIG", home.join("config"));
     command
 }
 

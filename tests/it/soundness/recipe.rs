@@ -178,6 +178,13 @@ impl Recipe {
                 self.write(&mut pen, instruction, style, hosts);
             }
         }
+        let last = self.stages.last().and_then(|stage| stage.body.last());
+        if last.is_some_and(|last| last.body.is_none()) && pen.chance(4) {
+            // What follows a continued line is a remark, and the text ends before the line does.
+            let end = pen.text.trim_end().len();
+            pen.text.truncate(end);
+            let _ = writeln!(pen.text, " {}\n# The end.", pen.escape);
+        }
         let heredoc = self.instructions().any(|instruction| instruction.body.is_some());
         if !heredoc && pen.chance(6) {
             pen.text = pen.text.replace('\n', "\r\n");

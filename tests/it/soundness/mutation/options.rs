@@ -55,6 +55,16 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "proxy of Docker's configuration",
+        apply: |case, rng| {
+            case.proxy = Some(format!("http://127.0.0.1:{}", rng.u8(1..)));
+            let declared = case.recipe.instructions().any(|it| {
+                it.name == "ARG" && it.words.iter().any(|word| word.starts_with("HTTP_PROXY"))
+            });
+            Some(if declared { Open } else { Nothing })
+        },
+    },
+    Mutation {
         name: "default of an argument",
         apply: |case, rng| {
             let arguments =
@@ -185,6 +195,13 @@ pub(super) const MUTATIONS: &[Mutation] = &[
             tree.insert("etc/image.txt", Node::file(format!("{}\n", rng.u8(..))));
             case.features.contexts.then(|| case.contexts.insert(name, tree))?;
             Some(Open)
+        },
+    },
+    Mutation {
+        name: "named contexts by other forms of their names",
+        apply: |case, _| {
+            (!case.contexts.is_empty()).then(|| case.long_names = !case.long_names)?;
+            Some(Nothing)
         },
     },
     Mutation {
