@@ -2,17 +2,6 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// How alike two words have to be to be taken for one another (Jaro-Winkler, 1 is equal).
-const ALIKE: f64 = 0.8;
-
-/// The names of `known` that are most like `word`.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |name: &str| strsim::jaro_winkler(word, name);
-    let scored = known.into_iter().map(|name| (likeness(name), name));
-    let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
-    (best.0 >= ALIKE).then_some(best.1)
-}
-
 /// What is wrong with a command line, where the parser's own words would lead astray: it takes an
 /// unknown option for a value of the context, and a word after the context for a subcommand.
 /// `typed` is all of it.
@@ -51,18 +40,5 @@ pub(super) fn explained(
             })
         }
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_a_slip_finds_the_one_that_was_meant() {
-        let known = ["build", "check", "explain"];
-        assert_eq!(nearest("buld", known), Some("build"));
-        assert_eq!(nearest("chek", known), Some("check"));
-        assert_eq!(nearest("app", known), None);
     }
 }

@@ -21,6 +21,7 @@ pub use options::{BuildCommand, BuildOptions};
 
 use crate::{
     engine::BuildError,
+    nearest::nearest,
     run::{self, Signal, World},
     settings::{self, Environment, Request},
 };
@@ -183,7 +184,7 @@ fn subcommands() -> Vec<String> {
 fn or_a_subcommand(error: settings::Error) -> settings::Error {
     let settings::Error::Context { path, why } = error else { return error };
     let known = subcommands();
-    let near = mistyped::nearest(&path, known.iter().map(String::as_str));
+    let near = nearest(&path, known.iter().map(String::as_str));
     let why = match near.filter(|_| !path.contains(['/', '.'])) {
         Some(name) => format!("{why} (did you mean smartbuild {name}?)"),
         None => why,
