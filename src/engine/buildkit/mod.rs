@@ -42,7 +42,10 @@ use super::{
     output::{Output, OutputKind},
     progress::Progress,
 };
-use crate::registry::{Digest, Repository};
+use crate::{
+    context::{Kind, Mode},
+    registry::{Digest, Repository},
+};
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
@@ -189,11 +192,29 @@ fn directories(request: &BuildRequest, sent: Sent) -> Directories {
 /// Names the place where BuildKit keeps what it was sent, so that the next build of the same
 /// directory sends only what changed. The machine is not in it: runners that check out the same
 /// project at the same path, and share an engine, share what it has.
+///
+/// The modes of directories are in it where they are not the usual one. BuildKit gives a directory
+/// that it has already its new mode, and does not tell its own cache (fsutil `diskwriter.go`:
+/// `HandleChange`; moby/buildkit#7176), so that an image would be built of the mode from before. In
+/// a place where a directory had no other mode, there is none to confuse it with.
 fn shared_key(request: &BuildRequest) -> String {
     let root = &request.context.root;
     let root = root.canonicalize().unwrap_or_else(|_| root.clone());
     let mut hash = Sha256::new();
     hash.update("smartbuild context\0");
     hash.update(root.as_os_str().as_encoded_bytes());
+    let main = ("", &request.context);
+    let named = request.contexts.iter().map(|(name, files)| (name.as_str(), files));
+    for (name, files) in std::iter::once(main).chain(named) {
+        for entry in files.tree.entries() {
+            if entry.kind == Kind::Directory && entry.mode != Mode::EXECUTABLE {
+                // No name and no path has a zero in it.
+                for part in [b"\0directory\0", name.as_bytes(), b"\0", entry.path, b"\0"] {
+                    hash.update(part);
+                }
+                hash.update(entry.permissions().to_be_bytes());
+            }
+        }
+    }
     hex::encode(hash.finalize())
 }
