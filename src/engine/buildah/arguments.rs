@@ -128,6 +128,8 @@ pub(super) fn arguments(
     let mut add = |texts: &[&str]| arguments.extend(texts.iter().map(Into::into));
     // OCI's format has no place for HEALTHCHECK, SHELL and ONBUILD.
     add(&["build", "--format", "docker", "--layers", "--identity-label=false"]);
+    // The container of a step that fails goes, too.
+    add(&["--force-rm"]);
     if program.chroot {
         add(&["--isolation", "chroot", "--network", "host"]);
     } else if let Some(network) = request.network.as_ref().filter(|n| *n != "default") {
