@@ -101,7 +101,7 @@ impl Buildah {
                 Some(self.archive(&image, spool.path()).await?)
             }
         };
-        output.deliver(spool).map_err(failed)?;
+        output.deliver(spool).await.map_err(failed)?;
         Ok(digest)
     }
 

@@ -116,7 +116,7 @@ pub(super) async fn export(
         OutputKind::Oci => ("oci", Vec::new()),
     };
     let solved = solve(place, request, exporter, Some(sink), progress).await?;
-    output.deliver(spool).map_err(failed)?;
+    output.deliver(spool).await.map_err(failed)?;
     Ok(solved.digest().ok())
 }
 
