@@ -193,8 +193,7 @@ impl Daemon {
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         if self.capabilities.buildkit {
-            if let Some(cache) =
-                request.cache_to.iter().find(|cache| !cache.contains("type=inline"))
+            if let Some(cache) = request.cache_to.iter().find(|cache| !buildkit::is_inline(cache))
                 && !self.has_containerd_store().await?
             {
                 return Err(BuildError::Unsupported {

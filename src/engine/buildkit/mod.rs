@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 pub(super) use self::{
     daemon::Buildkitd,
-    solve::{needed_for, reference_of},
+    solve::{is_inline, needed_for, reference_of},
 };
 use self::{
     filesync::{Directories, Directory},
