@@ -325,10 +325,19 @@ pub(super) struct Fault(Arc<Mutex<Option<BuildError>>>);
 
 impl Fault {
     pub(super) fn set(&self, error: BuildError) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    /// Whether the login for a registry could not be had.
+    pub(super) fn is_of_a_login(&self) -> bool {
+        matches!(self, Self::Engine(Error::Login(_)))
+    }
+
+        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if fault.as_ref().is_none_or(BuildError::is_of_a_login) {
+            *fault = Some(error);
+        }
     }
 
     pub(super) fn take(&self) -> Option<BuildError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
+    /// Remembers a reason. That a login is missing need not be one at all, so that it gives way.

@@ -162,7 +162,12 @@ fn services(request: &BuildRequest, sink: Option<Sink>, sent: Sent, fault: &Faul
 
 /// What became of a build, with our own reason for its failure where there is one.
 fn blamed<T>(built: Result<T, BuildError>, fault: &Fault) -> Result<T, BuildError> {
-    built.map_err(|error| fault.take().unwrap_or(error))
+    built.map_err(|error| match (fault.take(), error) {
+        // BuildKit goes on without a login that it can do without: one for a cache, for example.
+        (Some(fault), step @ BuildError::Step { .. }) if fault.is_of_a_login() => step,
+        (Some(fault), _) => fault,
+        (None, error) => error,
+    })
 }
 
 /// The directories that BuildKit asks for.
@@ -217,4 +222,35 @@ fn shared_key(request: &BuildRequest) -> String {
         }
     }
     hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{credentials, engine::Error};
+
+    #[test]
+    fn a_login_that_is_missing_is_the_reason_only_where_no_step_failed() {
+        let login = || -> BuildError {
+            let (host, reason) = ("cache.example.com".to_owned(), "gone".to_owned());
+            Error::from(credentials::Error::Broken { host, reason }).into()
+        };
+        let step = || BuildError::Step {
+            step: "[2/2] RUN false".to_owned(),
+            exit_code: Some(1),
+            message: String::new(),
+            log: String::new(),
+        };
+        let blamed = |faults: Vec<BuildError>, error| {
+            let fault = Fault::default();
+            faults.into_iter().for_each(|error| fault.set(error));
+            blamed(Err::<(), _>(error), &fault).unwrap_err()
+        };
+        assert!(matches!(blamed(vec![login()], step()), BuildError::Step { .. }));
+        assert!(blamed(vec![login()], BuildError::Cancelled).is_of_a_login());
+        // Another reason of ours counts, whatever came before.
+        let secret = BuildError::Secret { id: "id".to_owned(), reason: "gone".to_owned() };
+        let found = blamed(vec![login(), secret], step());
+        assert!(matches!(found, BuildError::Secret { .. }), "{found:?}");
+    }
 }
