@@ -17,6 +17,10 @@ use crate::engine::{
     progress::{Amount, Event, Progress, StepId, Stream},
 };
 
+/// How the step is called that looks for a cache in a registry (buildkit
+/// `cache/remotecache/registry`, `solver/llbsolver/bridge.go`).
+const IMPORT: &str = "importing cache manifest from ";
+
 /// What is known of a build under way.
 #[derive(Default)]
 pub(super) struct Trace {
@@ -82,6 +86,15 @@ impl Trace {
             return;
         }
         step.ended = true;
+        if let (Some(cache), false) = (step.name.strip_prefix(IMPORT), vertex.error.is_empty()) {
+            // The build does without.
+            let reason = stripped(&vertex.error);
+            let short = format!("the cache {cache} cannot be used: {reason}");
+            progress.event(Event::Warning { short, detail: Vec::new(), url: None, line: None });
+            let took = span(vertex.started.as_ref(), vertex.completed.as_ref());
+            progress.event(Event::StepFinished { step: id, took });
+            return;
+        }
         if !vertex.error.is_empty() {
             step.error.clone_from(&vertex.error);
             // Steps that ran beside the one that failed are cancelled, and say so.
@@ -145,6 +158,7 @@ impl Trace {
         };
         let name = std::mem::take(&mut step.name);
         let said = stripped(&step.error).to_owned();
+        let said = nothing_there(&name, &said).unwrap_or(said);
         let error = Error::failed(action(&name), said.clone());
         match error {
             Error::DiskFull { .. } => error.into(),
@@ -182,6 +196,17 @@ fn action(step: &str) -> String {
             None => format!("do `{internal}`"),
         },
     }
+}
+
+/// What BuildKit means when a step copies what is not there: it names a layer, and says that it
+/// cannot be hashed (buildkit `cache/contenthash/checksum.go`).
+fn nothing_there(step: &str, message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("failed to calculate checksum of ref ")?;
+    let (_, path) = rest.strip_suffix(": not found")?.split_once(": \"")?;
+    let path = path.strip_suffix('"')?;
+    let context = !step.contains("from=");
+    let place = if context { "the build context" } else { "where it copies from" };
+    Some(format!("nothing in {place} matches `{path}`"))
 }
 
 /// Takes off what BuildKit and gRPC put before the reason.
@@ -315,6 +340,52 @@ mod tests {
         assert_eq!(error.to_string(), "step `[b 2/2] RUN false` failed with exit code 7");
         let BuildError::Step { log, .. } = error else { panic!("{error:?}") };
         assert_eq!(log, "what it wrote\n");
+    }
+
+    #[test]
+    fn a_cache_that_is_not_there_is_a_warning_and_no_reason() {
+        let name = "importing cache manifest from localhost:1/none";
+        let import = Vertex {
+            started: at(1),
+            completed: at(2),
+            error: "not found".into(),
+            ..vertex("d", name)
+        };
+        let (mut trace, events) = said(vec![import]);
+        assert!(
+            !events.iter().any(|event| matches!(event, Event::StepFailed { .. })),
+            "{events:?}"
+        );
+        let warned = events.iter().find_map(|event| match event {
+            Event::Warning { short, .. } => Some(short.as_str()),
+            _ => None,
+        });
+        assert_eq!(warned, Some("the cache localhost:1/none cannot be used: not found"));
+        let error = trace.failure("dockerfile parse error line 2".into());
+        assert_eq!(error.to_string(), "dockerfile parse error line 2");
+    }
+
+    #[test]
+    fn a_copy_of_nothing_says_what_is_missing() {
+        for (step, place) in [
+            ("[2/2] COPY nonexist /", "the build context"),
+            ("[2/2] COPY --from=made nonexist /", "where it copies from"),
+        ] {
+            let error = "failed to compute cache key: failed to calculate checksum of ref \
+                         5a71::o8oo: \"/nonexist\": not found";
+            let copy = Vertex {
+                started: at(1),
+                completed: at(2),
+                error: error.into(),
+                ..vertex("d", step)
+            };
+            let error = said(vec![copy]).0.failure(error.into());
+            assert!(error.is_of_the_build());
+            assert_eq!(
+                error.to_string(),
+                format!("step `{step}` failed: nothing in {place} matches `/nonexist`")
+            );
+        }
     }
 
     #[test]
