@@ -25,7 +25,7 @@ use std::path::Path;
 use tokio::task::spawn_blocking;
 
 use self::{
-    arguments::{Paths, arguments, check, variables},
+    arguments::{Paths, arguments, check, variables, write_secrets},
     command::Program,
     files::Copy,
     listener::Listener,
@@ -131,7 +131,8 @@ impl Buildah {
             context: copy.of(""),
             contexts: request.contexts.keys().map(|name| (name.clone(), copy.of(name))).collect(),
         };
-        let arguments = arguments(request, &paths, &self.program)?;
+        write_secrets(request, private.path()).await?;
+        let arguments = arguments(request, &paths, &self.program);
         let mut listener = Listener::default();
         let mut tries = command::TRIES;
         let message = loop {
@@ -156,8 +157,7 @@ impl Buildah {
             if status.code().is_none() {
                 return Err(Error::failed(ACTION, format!("buildah ended with {status}")).into());
             }
-            let last =
-                listener.reason().unwrap_or_else(|| format!("buildah ended with {status}"));
+            let last = listener.reason().unwrap_or_else(|| format!("buildah ended with {status}"));
             tries -= 1;
             if tries == 0 || !command::stumbled(&last) {
                 break last;
