@@ -1,12 +1,12 @@
 //! Running the program: where it keeps images, and stopping it with all it started.
 
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 use std::{
     ffi::OsStr,
     io::{self, BufRead, BufReader, Read as _},
     process::{ExitStatus, Stdio},
 };
-#[cfg(unix)]
-use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio::{

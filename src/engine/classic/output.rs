@@ -103,9 +103,10 @@ impl Output {
 
     /// What looked like the end was something that a step wrote.
     fn release(&mut self, progress: &dyn Progress) {
-        for line in std::mem::take(&mut self.held) {
+        let held = std::mem::take(&mut self.held);
+        for line in held.iter().filter(|line| !is_about_the_builder(line)) {
             if let Some(step) = &mut self.step {
-                step.write(&line, progress);
+                step.write(line, progress);
             }
         }
     }
@@ -330,7 +331,8 @@ mod tests {
     fn what_a_step_writes_is_there_even_if_the_builder_might_say_it() {
         let id = "0123456789abcdef".repeat(4);
         let written = format!("Successfully installed x\nCOMMIT\n{id}\nSTEP 9/9: x\nCOMMIT it\n");
-        let said = format!("--> 0123456789a\nCOMMIT name\n--> 0123456789a\nSuccessfully tagged n\n{id}\n");
+        let said =
+            format!("--> 0123456789a\nCOMMIT name\n--> 0123456789a\nSuccessfully tagged n\n{id}\n");
         let (mut output, heard) = (Output::default(), Heard::default());
         for line in ["STEP 1/2: FROM x\n", "STEP 2/2: RUN y\n"]
             .into_iter()
