@@ -4,11 +4,14 @@ use super::{Exit, carry_out};
 use crate::{
     report,
     run::{self, World},
-    settings::{Request, Verbosity},
+    settings::{Progress, Request, Verbosity},
 };
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
-    let world = World::new(request);
+    let mut world = World::new(request);
+    if request.progress == Progress::Rawjson {
+        world.reporter = world.reporter.raw();
+    }
     let progress = report::progress::watch(request.progress);
     let built = carry_out(&world, run::build(request, &world, &*progress));
     // What is drawn gives way to what is said about how it ended.

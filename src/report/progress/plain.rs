@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{bytes, seconds};
+use super::{bytes, seconds, warning};
 use crate::engine::{Event, Progress, StepId};
 
 /// Line by line, each with the number of its step. When it is told to be quiet, it says nothing
@@ -85,8 +85,7 @@ impl<W: Write> State<W> {
                 }
             }
             Event::Warning { short, line, .. } => {
-                let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-                writeln!(self.out, "warning: {short}{place}")?;
+                writeln!(self.out, "{}", warning(&short, line))?;
             }
             Event::Note { text } => writeln!(self.out, "{}", text.trim_end())?,
         }
