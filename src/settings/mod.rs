@@ -285,8 +285,8 @@ impl Request {
             load: is_on(options.load, None),
             pull: is_on(options.pull, None),
             no_cache: is_on(options.no_cache, None),
-            cache_from: options.cache_from.clone(),
-            cache_to: options.cache_to.clone(),
+            cache_from: pairs::caches("--cache-from", &options.cache_from, &["registry"])?,
+            cache_to: pairs::caches("--cache-to", &options.cache_to, &["registry", "inline"])?,
             no_cache_filter: options.no_cache_filter.clone(),
             cache_stages: match (&options.cache_stages, settings.cache_stages) {
                 (Some(stages), _) => Some(stages.iter().map(|name| name.to_lowercase()).collect()),
