@@ -75,10 +75,10 @@ impl Output {
         } else if let Some(step) = &mut self.step {
             if is_about_the_cache(first) {
                 step.cached = true;
+            } else if self.held.first().is_some_and(|end| goes_on_at_the_end(end, first)) {
+                self.held.push(first.to_owned());
             } else if is_the_end(first) {
                 self.release(progress);
-                self.held.push(first.to_owned());
-            } else if !self.held.is_empty() && goes_on_at_the_end(first) {
                 self.held.push(first.to_owned());
             } else if !is_about_the_builder(first) {
                 self.more(text, progress);
@@ -236,13 +236,21 @@ fn is_about_the_builder(line: &str) -> bool {
 /// The line with which what the builder says at the end begins.
 fn is_the_end(line: &str) -> bool {
     let line = line.trim_end();
-    line == "COMMIT"
-        || line.starts_with("COMMIT ")
-        || line.strip_prefix("Successfully built ").is_some_and(is_id)
+    line == "COMMIT" || line.starts_with("COMMIT ") || is_success(line)
 }
 
-fn goes_on_at_the_end(line: &str) -> bool {
-    line.starts_with("Successfully tagged ") || is_id(line.trim_end()) || is_about_the_builder(line)
+/// Whether a line goes on with what begins with `end`. podman's interface adds Docker's words to
+/// buildah's.
+fn goes_on_at_the_end(end: &str, line: &str) -> bool {
+    let line = line.trim_end();
+    line.starts_with("Successfully tagged ")
+        || is_id(line)
+        || is_about_the_builder(line)
+        || is_success(line) && !is_success(end.trim_end())
+}
+
+fn is_success(line: &str) -> bool {
+    line.strip_prefix("Successfully built ").is_some_and(is_id)
 }
 
 /// The identifier of an image or a container, or the beginning of one.
@@ -331,8 +339,9 @@ mod tests {
     fn what_a_step_writes_is_there_even_if_the_builder_might_say_it() {
         let id = "0123456789abcdef".repeat(4);
         let written = format!("Successfully installed x\nCOMMIT\n{id}\nSTEP 9/9: x\nCOMMIT it\n");
-        let said =
-            format!("--> 0123456789a\nCOMMIT name\n--> 0123456789a\nSuccessfully tagged n\n{id}\n");
+        let said = format!(
+            "--> 0123456789a\nCOMMIT name\n--> 0123456789a\nSuccessfully tagged n\n{id}\nSuccessfully built 0123456789a\n"
+        );
         let (mut output, heard) = (Output::default(), Heard::default());
         for line in ["STEP 1/2: FROM x\n", "STEP 2/2: RUN y\n"]
             .into_iter()
