@@ -99,7 +99,8 @@ impl Trace {
             step.error.clone_from(&vertex.error);
             // Steps that ran beside the one that failed are cancelled, and say so.
             let cancelled = vertex.error.contains("context canceled");
-            progress.event(Event::StepFailed { step: id, message: vertex.error });
+            let message = nothing_there(&step.name, &vertex.error).unwrap_or(vertex.error);
+            progress.event(Event::StepFailed { step: id, message });
             if self.failed.is_none() || !cancelled {
                 self.failed = Some(id.0 as usize);
             }
@@ -242,8 +243,29 @@ fn span(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Duration {
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }
 
+/// A text without the digests of images: what is quoted is the Dockerfile that was served, and in the
+/// user's there is none.
+fn unpinned(text: &str) -> String {
+    const PIN: &str = "@sha256:";
+    const LENGTH: usize = 64;
+    let mut parts = text.split(PIN);
+    let mut unpinned = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_at_checked(LENGTH) {
+            Some((hex, rest)) if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                unpinned.push_str(rest);
+            }
+            _ => {
+                unpinned.push_str(PIN);
+                unpinned.push_str(part);
+            }
+        }
+    }
+    unpinned
+}
+
 fn of_warning(warning: VertexWarning) -> Event {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| unpinned(&String::from_utf8_lossy(bytes));
     let line = warning.ranges.first().and_then(|range| range.start).map(|start| start.line);
     Event::Warning {
         short: text(&warning.short),
@@ -340,6 +362,13 @@ mod tests {
         assert_eq!(error.to_string(), "step `[b 2/2] RUN false` failed with exit code 7");
         let BuildError::Step { log, .. } = error else { panic!("{error:?}") };
         assert_eq!(log, "what it wrote\n");
+    }
+
+    #[test]
+    fn a_warning_quotes_the_users_text() {
+        let pin = "0123456789abcdef".repeat(4);
+        let text = format!("Default value for ARG ${{B}}@sha256:{pin} results in x@sha256:12");
+        assert_eq!(unpinned(&text), "Default value for ARG ${B} results in x@sha256:12");
     }
 
     #[test]
