@@ -228,7 +228,16 @@ fn is_about_the_cache(line: &str) -> bool {
 
 /// Lines with which the builder speaks of itself: containers and images in between.
 fn is_about_the_builder(line: &str) -> bool {
-    let starts = ["---> Running in ", "---> ", "--> ", "Removing intermediate container "];
+    let starts = [
+        "---> Running in ",
+        "---> Removed intermediate container ",
+        "---> ",
+        "--> ",
+        "Removing intermediate container ",
+    ];
+    if line.starts_with(" ---> [Warning] ") {
+        return true;
+    }
     let line = line.trim();
     starts.iter().find_map(|start| line.strip_prefix(start)).is_some_and(is_id)
 }
