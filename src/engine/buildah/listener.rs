@@ -20,6 +20,8 @@ pub(super) struct Listener {
     within: bool,
     /// The last lines, if they are an error of the program: or of a step that goes on.
     error: Option<String>,
+    /// What the processes below it said when they ended, if it was that: it comes before the error.
+    ends: Vec<String>,
     /// The line that says that it has no settings, if there was one.
     pub(super) homeless: Option<String>,
 }
@@ -37,11 +39,17 @@ impl Listener {
             false => text.find(AT_STEP),
         };
         if let Some((before, error)) = at.and_then(|at| text.split_at_checked(at)) {
-            self.release(progress);
+            if self.error.is_some() || !before.is_empty() {
+                self.release(progress);
+            }
             if !before.is_empty() {
                 self.pass_on(before, within, progress);
             }
             self.error = Some(error.to_owned());
+            return;
+        }
+        if !within && text.starts_with("subprocess exited with status ") {
+            self.ends.push(text.to_owned());
             return;
         }
         if let Some(error) = &mut self.error {
@@ -50,11 +58,12 @@ impl Listener {
                 error.push_str(text);
                 return;
             }
-            // What the processes above it say, when it has said all.
-            let after = ["time=\"", "subprocess exited with status "];
-            if within || !after.iter().any(|start| text.starts_with(start)) {
+            // What the process above it logs, when it has said all.
+            if within || !text.starts_with("time=\"") {
                 self.release(progress);
             }
+        } else {
+            self.release(progress);
         }
         self.pass_on(text, within, progress);
     }
@@ -68,14 +77,16 @@ impl Listener {
 
     /// What looked like the end was something that a step wrote.
     fn release(&mut self, progress: &dyn Progress) {
-        if let Some(error) = self.error.take() {
-            self.output.more(&error, progress);
+        let held = std::mem::take(&mut self.ends).into_iter().chain(self.error.take());
+        for text in held {
+            self.output.more(&text, progress);
         }
     }
 
     /// Why the program gave up, in one line, if it said so. It has ended.
     pub(super) fn reason(&mut self) -> Option<String> {
         let error = self.error.take()?;
+        self.ends.clear();
         let error = in_one_line(error.strip_prefix(ERROR).unwrap_or(&error));
         // The step is known.
         let reason = match error.strip_prefix("building at STEP ") {
@@ -134,6 +145,7 @@ mod tests {
             "time=\"2026\" level=info msg=\"mine\"\n",
             "Copying blob sha256:0123 done\n",
             "STEP 7/9: x\n",
+            "subprocess exited with status 3\nmore\n",
             "no newline",
         ] {
             let lines: Vec<_> = written.split_inclusive('\n').collect();
@@ -149,7 +161,8 @@ mod tests {
     #[test]
     fn what_is_said_after_the_error_does_not_hide_it() {
         let after = "time=\"2026\" level=error msg=\"exit status 1\"\n";
-        let (reason, log) = failed(&["hm\n", END, after]);
+        let exit = "subprocess exited with status 3\n";
+        let (reason, log) = failed(&["hm\n", exit, exit, END, after]);
         assert_eq!((reason.as_str(), log.as_str()), (REASON, format!("hm\n{after}").as_str()));
     }
 
