@@ -8,7 +8,7 @@ use super::{Exit, carry_out};
 use crate::{
     report::{self, Report},
     run::{self, World},
-    settings::{Request, Verbosity},
+    settings::{Progress, Request, Verbosity},
 };
 
 pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
@@ -17,7 +17,10 @@ pub(super) fn run(request: &Request) -> Result<Exit, run::Error> {
         // What a build before this one wrote would be taken for what this one made, if it fails.
         report::remove_file(path).map_err(|source| unwritten(path, source))?;
     }
-    let world = World::new(request);
+    let mut world = World::new(request);
+    if request.progress == Progress::Rawjson {
+        world.reporter = world.reporter.raw();
+    }
     let progress = report::progress::watch(request.progress);
     let built = carry_out(&world, run::build(request, &world, &*progress));
     // What is drawn gives way to what is said about how it ended.

@@ -234,12 +234,20 @@ fn carry_out<T>(
 ) -> Result<T, run::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(run::Error::Runtime)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         tokio::select! {
-            result = work => result,
+            result = work => {
+                run::end_at_the_next_signal();
+                result
+            }
             signal = run::first_signal() => {
+                // To cancel may take a while, too.
+                run::end_at_the_next_signal();
                 Err(run::Error::Stopped { signal, publishing: world.is_publishing() })
             }
         }
-    })
+    });
+    // Threads that wait for somebody else, a helper or a reader, are not waited for.
+    runtime.shutdown_background();
+    result
 }

@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use docker_credential_aliyun::secret::Secret;
+use tokio::{io::AsyncReadExt as _, process::Command, task::spawn_blocking};
 
-use super::{SshAgent, buildkit, context::Context, error::Error};
+use super::{SshAgent, buildkit, context::Context, error::Error, piped::last_words};
 use crate::{
     context::{Change, Changed},
     credentials::Logins,
@@ -179,41 +180,62 @@ pub enum SecretSource {
 const LONGEST_SECRET: u64 = 500 * 1024;
 
 impl SecretSource {
-    /// The secret's value, or why it cannot be had.
-    pub(super) fn read(&self) -> Result<Vec<u8>, String> {
+    /// The secret's value, or why it cannot be had. A command that is under way ends with the future.
+    pub(super) async fn read(&self) -> Result<Vec<u8>, String> {
         let value = match self {
             Self::File(path) => {
-                let length = std::fs::metadata(path).map(|metadata| metadata.len());
-                let read = length.and_then(|length| match length {
-                    0..=LONGEST_SECRET => std::fs::read(path).map(Some),
-                    _ => Ok(None),
-                });
+                let file = path.clone();
+                let read = spawn_blocking(move || limited(std::fs::File::open(file)?)).await;
+                let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
                 read.map_err(|error| format!("{}: {error}", path.display()))?
             }
             Self::Variable(name) => {
                 let value = std::env::var_os(name).ok_or_else(|| format!("{name} is not set"))?;
-                Some(value.into_encoded_bytes())
+                value.into_encoded_bytes()
             }
-            Self::Command(line) => Some(output(line)?),
-            Self::Value(secret) => Some(secret.expose().as_bytes().to_vec()),
+            Self::Command(line) => output(line).await?,
+            Self::Value(secret) => secret.expose().as_bytes().to_vec(),
         };
-        value.filter(|value| value.len() as u64 <= LONGEST_SECRET).ok_or_else(|| {
-            format!("it is longer than the {} KiB of BuildKit", LONGEST_SECRET / 1024)
-        })
+        Some(value).filter(|value| value.len() as u64 <= LONGEST_SECRET).ok_or_else(too_long)
     }
 }
 
+fn too_long() -> String {
+    format!("it is longer than the {} KiB of BuildKit", LONGEST_SECRET / 1024)
+}
+
+/// Reads no more than is needed to see that it is too long: a device has no end.
+fn limited(reader: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut value = Vec::new();
+    io::Read::read_to_end(&mut reader.take(LONGEST_SECRET + 1), &mut value)?;
+    Ok(value)
+}
+
 /// What a command of the system's shell writes, or why it failed.
-fn output(line: &str) -> Result<Vec<u8>, String> {
+async fn output(line: &str) -> Result<Vec<u8>, String> {
     let [shell, option] = if cfg!(windows) { ["cmd", "/C"] } else { ["sh", "-c"] };
-    let ran = Command::new(shell).args([option, line]).stdin(Stdio::null()).output();
-    let ran = ran.map_err(|error| format!("{shell} cannot be run: {error}"))?;
-    if ran.status.success() {
-        return Ok(ran.stdout);
+    let mut command = Command::new(shell);
+    command.args([option, line]).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let broken = |error: io::Error| format!("{shell} cannot be run: {error}");
+    let mut child = command.spawn().map_err(broken)?;
+    let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(broken(io::ErrorKind::BrokenPipe.into()));
+    };
+    let mut value = Vec::new();
+    let mut out = out.take(LONGEST_SECRET + 1);
+    let whole = async {
+        out.read_to_end(&mut value).await.map_err(broken)?;
+        // What is left of one that is too long is not waited for.
+        if value.len() as u64 > LONGEST_SECRET { Err(too_long()) } else { Ok(()) }
+    };
+    let ((), said) = tokio::try_join!(whole, async { Ok(last_words(err).await) })?;
+    let status = child.wait().await.map_err(broken)?;
+    if status.success() {
+        return Ok(value);
     }
-    let said = String::from_utf8_lossy(&ran.stderr);
-    let last = said.trim().lines().last().map(|last| format!(": {last}")).unwrap_or_default();
-    Err(format!("`{line}` ended with {}{last}", ran.status))
+    let last = said.last().map(|last| format!(": {last}")).unwrap_or_default();
+    Err(format!("`{line}` ended with {status}{last}"))
 }
 
 /// Why there is no image.
@@ -283,7 +305,9 @@ pub enum BuildError {
     #[error(transparent)]
     Engine(#[from] Error),
     /// The build was cancelled in the engine.
-    #[error("the build was cancelled")]
+    #[error(
+        "the build was cancelled in the engine: it was stopped, or somebody there ended the build"
+    )]
     Cancelled,
 }
 
@@ -297,6 +321,11 @@ impl BuildError {
             Ok(changed) => Self::ContextChanged(changed),
             Err(source) => Self::Unreadable { path, source },
         }
+    }
+
+    /// Whether the login for a registry could not be had.
+    pub(super) fn is_of_a_login(&self) -> bool {
+        matches!(self, Self::Engine(Error::Login(_)))
     }
 
     /// Whether it is the Dockerfile or its files that are wrong, rather than an engine, a registry
@@ -324,11 +353,38 @@ impl fmt::Display for Failed<'_> {
 pub(super) struct Fault(Arc<Mutex<Option<BuildError>>>);
 
 impl Fault {
+    /// Remembers a reason. That a login is missing need not be one at all, so that it gives way.
     pub(super) fn set(&self, error: BuildError) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if fault.as_ref().is_none_or(BuildError::is_of_a_login) {
+            *fault = Some(error);
+        }
     }
 
     pub(super) fn take(&self) -> Option<BuildError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_secret_without_end_is_too_long() {
+        for source in [
+            SecretSource::File("/dev/zero".into()),
+            SecretSource::Command("cat /dev/zero".to_owned()),
+            SecretSource::Command("cat /dev/zero; echo no >&2; exit 1".to_owned()),
+        ] {
+            let reason = source.read().await.unwrap_err();
+            assert!(reason.contains("longer than the 500 KiB"), "{reason}");
+        }
+        let failing = SecretSource::Command("echo why >&2; exit 3".to_owned());
+        let reason = failing.read().await.unwrap_err();
+        assert_eq!(reason, "`echo why >&2; exit 3` ended with exit status: 3: why");
+        let value = SecretSource::Command("printf value".to_owned()).read().await;
+        assert_eq!(value.unwrap(), b"value");
     }
 }

@@ -76,7 +76,8 @@ pub(super) fn native(path: &[u8]) -> Cow<'_, Path> {
 pub(super) fn nanoseconds(entry: &Entry<'_>) -> i64 {
     match entry.kind {
         Kind::File { digest, .. } => fingerprint(&digest),
-        // Directories are compared by mode alone, and links by their text.
+        // Links are compared by their text. Directories are not compared by anything that BuildKit
+        // would act on: where their modes are unusual, it is given a place of its own for them.
         Kind::Directory | Kind::Symlink { .. } => 0,
     }
 }

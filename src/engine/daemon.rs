@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ::http::Method;
 use bollard::{ClientVersion, Docker};
+use tokio::time::timeout;
 
 use super::{
     Endpoint, Error, ImageId, Progress, Version,
@@ -79,8 +80,11 @@ impl Daemon {
         };
         let ping = http.request(Method::GET, "/_ping").body(empty());
         let ping = ping.map_err(|e| not_an_engine(e.to_string()))?;
+        let silent = |_| http.unreachable(&std::io::ErrorKind::TimedOut.into());
+        let sent = http.send("contact the engine", ping);
+        let patience = endpoint.address.patience();
         let response =
-            http.send("contact the engine", ping).await.map_err(|error| match error {
+            timeout(patience, sent).await.map_err(silent)?.map_err(|error| match error {
                 Error::Broken { reason, .. } => match &endpoint.address {
                     // A certificate of ours is refused only after the connection stands.
                     Address::Tcp { tls: Some(tls), .. } => Error::Tls {
@@ -189,8 +193,7 @@ impl Daemon {
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         if self.capabilities.buildkit {
-            if let Some(cache) =
-                request.cache_to.iter().find(|cache| !cache.contains("type=inline"))
+            if let Some(cache) = request.cache_to.iter().find(|cache| !buildkit::is_inline(cache))
                 && !self.has_containerd_store().await?
             {
                 return Err(BuildError::Unsupported {

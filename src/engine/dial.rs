@@ -25,8 +25,20 @@ pub(super) type Connection = Box<dyn Io>;
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// How long a host may take to accept a connection.
+/// How long a host may take to accept a connection, then to agree on its encryption, and an engine to
+/// answer the first question.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Address {
+    /// How long whoever is there may take to say so. A program that leads there may ask a person
+    /// something first.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::Ssh(_) | Self::Program { .. } => 6 * PATIENCE,
+            Self::Unix(_) | Self::NamedPipe(_) | Self::Tcp { .. } => PATIENCE,
+        }
+    }
+}
 
 /// Opens a connection.
 pub(super) async fn dial(address: &Address) -> io::Result<Connection> {
@@ -52,7 +64,7 @@ async fn dial_for(address: &Address, protocols: &[&[u8]]) -> io::Result<Connecti
             let mut config = tls_config(tls)?;
             config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-            Ok(Box::new(connector.connect(name, stream).await?))
+            Ok(Box::new(timeout(PATIENCE, connector.connect(name, stream)).await??))
         }
         Address::Ssh(address) => Ok(Box::new(Piped::start(&docker_over_ssh(address))?)),
         Address::Program { command, .. } => Ok(Box::new(Piped::start(command)?)),
@@ -106,6 +118,10 @@ fn tls_config(Tls { directory, .. }: &Tls) -> io::Result<ClientConfig> {
         let [first, second] = names.map(|name| directory.join(name));
         if !first.is_file() && second.is_file() { second } else { first }
     };
+    // None is named for an `https` address; one that is named and is not there is a mistake.
+    if !directory.as_os_str().is_empty() && !directory.is_dir() {
+        return Err(named(directory, &"there is no such directory"));
+    }
     let ca = either(["ca.pem", "ca.crt"]);
     let builder = if ca.is_file() {
         let mut roots = RootCertStore::empty();

@@ -24,10 +24,11 @@ impl Log {
             Stream::Stdout => &mut self.out,
             Stream::Stderr => &mut self.err,
         };
+        let begun = line.len();
         line.extend_from_slice(bytes);
-        // A line without end is one at some length.
-        let whole = match line.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => end + 1,
+        // What was there before has no end of a line. A line without end is one at some length.
+        let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => begun + end + 1,
             None if line.len() > KEPT => line.len(),
             None => return,
         };

@@ -14,7 +14,7 @@
 //! | `context` | the files that an engine is served, and the times they get |
 //! | `buildkit` | the session: files, logins, secrets and agents, served to BuildKit |
 //! | `classic` | the builder before BuildKit, and podman's |
-//! | `output` | what a build is written into instead of a store |
+//! | `output`, `unpack` | what a build is written into instead of a store |
 //! | `buildah` | the program that builds where there is no engine |
 //! | `ssh` | agents that steps may use |
 //! | `scratch` | directories for what a program has to find in files |
@@ -39,6 +39,8 @@ mod piped;
 mod progress;
 mod scratch;
 mod ssh;
+#[cfg(unix)]
+mod unpack;
 
 pub use build::{BuildError, BuildRequest, SecretSource, Ulimit};
 pub use context::Context;

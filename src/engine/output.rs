@@ -6,6 +6,11 @@ use std::{
 };
 
 use tempfile::NamedTempFile;
+use tokio::task::spawn_blocking;
+
+use super::scratch::Scratch;
+#[cfg(unix)]
+use super::unpack::unpack;
 
 /// What is written, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,48 +32,80 @@ pub enum OutputKind {
     Oci,
 }
 
+/// What comes while the build runs, until it is put into its place.
+pub(super) struct Spool {
+    file: NamedTempFile,
+    /// Where it lies, if not beside its place.
+    _directory: Option<Scratch>,
+}
+
+impl Spool {
+    /// The file once more, from its beginning.
+    pub(super) fn reopen(&self) -> io::Result<fs::File> {
+        self.file.reopen()
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
 impl Output {
     /// A file for what comes while the build runs; nothing is in its place before all is there.
-    pub(super) fn spool(&self) -> io::Result<NamedTempFile> {
+    pub(super) fn spool(&self) -> io::Result<Spool> {
         let mut new = tempfile::Builder::new();
         new.prefix(".smartbuild-");
         let (OutputKind::Tar | OutputKind::Oci, Some(path)) = (self.kind, &self.to) else {
-            return new.tempfile();
+            let directory = Scratch::large("output")?;
+            let file = new.tempfile_in(directory.path())?;
+            return Ok(Spool { file, _directory: Some(directory) });
         };
         #[cfg(unix)]
         new.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or_else(|| Path::new("."));
         fs::create_dir_all(directory)?;
-        new.tempfile_in(directory)
+        Ok(Spool { file: new.tempfile_in(directory)?, _directory: None })
     }
 
-    /// Puts what came into its place.
-    pub(super) fn deliver(&self, spool: NamedTempFile) -> io::Result<()> {
+    /// Puts what came into its place, on a thread of its own: whoever reads standard output may take
+    /// its time.
+    pub(super) async fn deliver(&self, spool: Spool) -> io::Result<()> {
+        let this = self.clone();
+        spawn_blocking(move || this.put(spool)).await.map_err(io::Error::other)?
+    }
+
+    fn put(&self, spool: Spool) -> io::Result<()> {
         match (&self.to, self.kind) {
-            (None, _) => {
-                io::copy(&mut spool.reopen()?, &mut io::stdout().lock())?;
-            }
+            (None, _) => match io::copy(&mut spool.reopen()?, &mut io::stdout().lock()) {
+                // Nobody reads on: that is no error of ours.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                copied => drop(copied?),
+            },
             (Some(path), OutputKind::Tar | OutputKind::Oci) => {
-                spool.persist(path)?;
+                spool.file.persist(path)?;
             }
             (Some(path), OutputKind::Local) => {
-                fs::create_dir_all(path)?;
-                // It writes nothing outside, wherever names and links in the tar lead.
-                let mut files = tar::Archive::new(io::BufReader::new(spool.reopen()?));
-                files.set_preserve_permissions(true);
-                files.unpack(path)?;
+                unpack(io::BufReader::new(spool.reopen()?), path)?;
             }
         }
         Ok(())
     }
 }
 
+/// It writes nothing outside, wherever names and links in the tar lead.
+#[cfg(not(unix))]
+fn unpack(tar: impl io::Read, into: &Path) -> io::Result<()> {
+    fs::create_dir_all(into)?;
+    tar::Archive::new(tar).unpack(into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn spooled(output: &Output, write: impl FnOnce(&mut tar::Builder<fs::File>)) -> NamedTempFile {
+    fn spooled(output: &Output, write: impl FnOnce(&mut tar::Builder<fs::File>)) -> Spool {
         let spool = output.spool().unwrap();
         let mut tar = tar::Builder::new(spool.reopen().unwrap());
         write(&mut tar);
@@ -97,7 +134,7 @@ mod tests {
             tar.append_data(&mut header(tar::EntryType::Regular, 1), "bin/tool", &b"x"[..])
                 .unwrap();
         });
-        output.deliver(spool).unwrap();
+        output.put(spool).unwrap();
         let tool = fs::metadata(place.path().join("out/bin/tool")).unwrap();
         assert_eq!(tool.permissions().mode() & 0o777, 0o755);
 
@@ -105,7 +142,7 @@ mod tests {
             tar.append_link(&mut header(tar::EntryType::Symlink, 0), "link", &outside).unwrap();
             tar.append_data(&mut header(tar::EntryType::Regular, 1), "link/in", &b"x"[..]).unwrap();
         });
-        assert!(output.deliver(spool).is_err());
+        assert!(output.put(spool).is_err());
         assert!(fs::read_dir(&outside).unwrap().next().is_none());
     }
 
@@ -116,7 +153,7 @@ mod tests {
         let output = Output { kind: OutputKind::Oci, to: Some(path.clone()) };
         drop(output.spool().unwrap());
         assert!(!path.exists());
-        output.deliver(output.spool().unwrap()).unwrap();
+        output.put(output.spool().unwrap()).unwrap();
         assert!(path.exists());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }

@@ -70,19 +70,19 @@ impl Piped {
 async fn end(
     mut child: Child,
     program: String,
-    said: tokio::task::JoinHandle<String>,
+    said: tokio::task::JoinHandle<Vec<String>>,
 ) -> Option<String> {
     let ended = async { (child.wait().await, said.await) };
     let (status, said) = timeout(PATIENCE, ended).await.ok()?;
     let status = status.ok().filter(|status| !status.success())?;
     match said.unwrap_or_default() {
         said if said.is_empty() => Some(format!("`{program}` ended with {status}")),
-        said => Some(said),
+        said => Some(said.join("; ")),
     }
 }
 
-/// The end of what a program says, in one line.
-async fn last_words(mut errors: ChildStderr) -> String {
+/// The end of what a program says, as lines that are not empty.
+pub(super) async fn last_words(mut errors: ChildStderr) -> Vec<String> {
     let (mut kept, mut chunk) = (Vec::new(), [0; KEPT]);
     while let Ok(length @ 1..) = errors.read(&mut chunk).await {
         kept.extend_from_slice(chunk.get(..length).unwrap_or_default());
@@ -90,7 +90,7 @@ async fn last_words(mut errors: ChildStderr) -> String {
     }
     let text = String::from_utf8_lossy(&kept).into_owned();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join("; ")
+    lines.map(str::to_owned).collect()
 }
 
 impl AsyncRead for Piped {

@@ -125,32 +125,51 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 #[derive(Clone, Copy, Debug)]
 pub struct Reporter {
     verbosity: Verbosity,
+    /// Whether programs read what is said, as a part of a build's progress.
+    raw: bool,
 }
 
 impl Reporter {
     /// A reporter that says as much as `verbosity` asks for.
     #[must_use]
     pub fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity }
+        Self { verbosity, raw: false }
+    }
+
+    /// The same, for programs: it says all as `--progress rawjson` does.
+    #[must_use]
+    pub fn raw(self) -> Self {
+        Self { raw: true, ..self }
+    }
+
+    fn line(self, text: &str) {
+        if self.raw {
+            terminal::line(&progress::note(text));
+        } else {
+            line(text);
+        }
     }
 
     /// Something that happened.
     pub fn say(&self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
-            line(text);
+            self.line(text);
         }
     }
 
     /// How something happened, for those who asked with `-v`.
     pub fn detail(&self, text: impl FnOnce() -> String) {
         if self.verbosity >= Verbosity::Verbose {
-            line(&text());
+            self.line(&text());
         }
     }
 
     /// Something that the user should know although it goes on. Said even when quiet.
     pub fn warn(&self, text: &str) {
-        line(&format!("warning: {text}"));
+        match self.raw {
+            true => terminal::line(&progress::warning_for_programs(text)),
+            false => line(&format!("warning: {text}")),
+        }
     }
 
     /// What a person should know of how a key came about: warnings, and why the key does not cover
@@ -177,7 +196,7 @@ impl Reporter {
     pub fn finish(&self, report: &Report) {
         if self.verbosity >= Verbosity::Normal {
             for text in human::lines(report) {
-                line(&text);
+                self.line(&text);
             }
         }
     }

@@ -35,7 +35,7 @@ pub use explain::{Side, explain};
 pub use parts::{Part, Whole, prepare_all};
 pub use prepare::{Prepared, prepare};
 pub use prune::{Fate, Keep, Stored, prune};
-pub use signals::{Signal, first_signal};
+pub use signals::{Signal, end_at_the_next_signal, first_signal};
 pub use world::World;
 
 use crate::{context, dockerfile, engine, registry, settings};

@@ -73,6 +73,20 @@ pub async fn first_signal() -> Signal {
     }
 }
 
+/// Ends the process at the next signal, wherever it is: whoever asks for the second time, or when
+/// only a reader of the output is waited for, means it.
+pub fn end_at_the_next_signal() {
+    let waiting = std::thread::Builder::new().name("signals".into()).spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        if let Ok(runtime) = runtime {
+            let signal = runtime.block_on(first_signal());
+            std::process::exit((128 + signal.number()).into());
+        }
+    });
+    // Without a thread it is as it would be without us.
+    drop(waiting);
+}
+
 /// Whether whoever started us had us ignore the end of the terminal (proc_pid_status(5): `SigIgn`).
 #[cfg(unix)]
 fn ignores_hang_up() -> bool {

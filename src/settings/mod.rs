@@ -288,8 +288,16 @@ impl Request {
             load: is_on(options.load, settings.load),
             pull: is_on(options.pull, settings.pull) && !offline,
             no_cache: is_on(options.no_cache, None),
-            cache_from: or_set(&options.cache_from, &settings.cache_from).to_vec(),
-            cache_to: or_set(&options.cache_to, &settings.cache_to).to_vec(),
+            cache_from: pairs::caches(
+                "--cache-from",
+                or_set(&options.cache_from, &settings.cache_from),
+                &["registry"],
+            )?,
+            cache_to: pairs::caches(
+                "--cache-to",
+                or_set(&options.cache_to, &settings.cache_to),
+                &["registry", "inline"],
+            )?,
             no_cache_filter: options.no_cache_filter.clone(),
             cache_stages: cache_stages(options, &settings),
             ulimits: pairs::ulimits(or_set(&options.ulimit, &settings.ulimits))?,

@@ -101,6 +101,11 @@ fn a_broken_value_is_named_with_its_option() {
         (&["--shm-size", "big"], "--shm-size big"),
         (&["--ulimit", "nofile=20:10"], "--ulimit nofile=20:10"),
         (&["--build-context", "x"], "NAME=DIRECTORY"),
+        (&["--cache-to", "type=gha"], "caches of the type `gha` are not supported"),
+        (&["--cache-from", "type=local,src=x"], "use registry"),
+        (&["--cache-from", "type=inline"], "use registry"),
+        (&["--cache-to", "ref=a/b"], "its type is missing"),
+        (&["--cache-to", "type=registry,ref"], "`ref` is no NAME=VALUE"),
     ] {
         let error = request(line, &[]).unwrap_err().to_string();
         assert!(error.contains(words), "{line:?}: {error}");

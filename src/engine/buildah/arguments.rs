@@ -1,12 +1,17 @@
 //! A build in the words of buildah's command line, and what it has no words for.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{ACTION, command::Program};
 use crate::{
     dockerfile::Feature,
     engine::{
-        build::{BuildError, BuildRequest, SecretSource, Ulimit},
+        build::{BuildError, BuildRequest, Ulimit},
         error::Error,
     },
 };
@@ -119,15 +124,13 @@ fn may_use_cache(request: &BuildRequest) -> bool {
 }
 
 /// The arguments of `buildah build`.
-pub(super) fn arguments(
-    request: &BuildRequest,
-    paths: &Paths,
-    program: &Program,
-) -> Result<Vec<OsString>, BuildError> {
+pub(super) fn arguments(request: &BuildRequest, paths: &Paths, program: &Program) -> Vec<OsString> {
     let mut arguments = Vec::<OsString>::new();
     let mut add = |texts: &[&str]| arguments.extend(texts.iter().map(Into::into));
     // OCI's format has no place for HEALTHCHECK, SHELL and ONBUILD.
     add(&["build", "--format", "docker", "--layers", "--identity-label=false"]);
+    // The container of a step that fails goes, too.
+    add(&["--force-rm"]);
     if program.chroot {
         add(&["--isolation", "chroot", "--network", "host"]);
     } else if let Some(network) = request.network.as_ref().filter(|n| *n != "default") {
@@ -169,10 +172,8 @@ pub(super) fn arguments(
             add(&[name, &text]);
         }
     }
-    for (index, (id, source)) in request.secrets.iter().enumerate() {
-        let file = paths.secrets.join(format!("secret-{index}"));
-        write_secret(&file, source)
-            .map_err(|reason| BuildError::Secret { id: id.clone(), reason })?;
+    for (index, id) in request.secrets.keys().enumerate() {
+        let file = secret_file(&paths.secrets, index);
         add(&["--secret", &format!("id={id},src={}", file.display())]);
     }
     for (id, agent) in &request.ssh {
@@ -194,7 +195,7 @@ pub(super) fn arguments(
         arguments.extend([name.into(), path.into()]);
     }
     arguments.extend(["--".into(), paths.context.clone().into()]);
-    Ok(arguments)
+    arguments
 }
 
 /// The variables that hold the values of build arguments.
@@ -211,11 +212,22 @@ fn hidden(name: &str) -> bool {
         && !OWN.iter().any(|start| name.starts_with(start))
 }
 
-/// Puts a secret into a file of its own, which goes with the build.
-fn write_secret(file: &std::path::Path, source: &SecretSource) -> Result<(), String> {
-    let value = source.read()?;
-    let written = fs::write(file, value);
-    written.map_err(|error| Error::broken(ACTION, &error).to_string())
+/// Puts the secrets into files of their own, which go with the build: the program reads one when a
+/// step asks for it.
+pub(super) async fn write_secrets(request: &BuildRequest, within: &Path) -> Result<(), BuildError> {
+    for (index, (id, source)) in request.secrets.iter().enumerate() {
+        let written = match source.read().await {
+            Ok(value) => fs::write(secret_file(within, index), value)
+                .map_err(|error| Error::broken(ACTION, &error).to_string()),
+            Err(reason) => Err(reason),
+        };
+        written.map_err(|reason| BuildError::Secret { id: id.clone(), reason })?;
+    }
+    Ok(())
+}
+
+fn secret_file(within: &Path, index: usize) -> PathBuf {
+    within.join(format!("secret-{index}"))
 }
 
 #[cfg(test)]
@@ -247,7 +259,7 @@ mod tests {
             context: "/c".into(),
             contexts: BTreeMap::new(),
         };
-        let arguments = arguments(request, &paths, program).unwrap();
+        let arguments = arguments(request, &paths, program);
         arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 

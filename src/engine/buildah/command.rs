@@ -1,8 +1,10 @@
-//! Running the program: where it keeps images, what it says, and stopping it with all it started.
+//! Running the program: where it keeps images, and stopping it with all it started.
 
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 use std::{
     ffi::OsStr,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead, BufReader, Read as _},
     process::{ExitStatus, Stdio},
 };
 
@@ -19,6 +21,11 @@ use crate::engine::{build::Ulimit, error::Error};
 const NAME: &str = "buildah";
 /// So many lines may wait to be read.
 const WAITING: usize = 256;
+/// A line that is longer than this comes in pieces, in bytes.
+const LONGEST: u64 = 64 << 10;
+/// How long the program may take to clean up when it is told to end.
+#[cfg(unix)]
+const GRACE: Duration = Duration::from_secs(5);
 /// So often is done again what stumbled over somebody else's work in the store.
 pub(super) const TRIES: usize = 6;
 
@@ -243,10 +250,10 @@ fn not_started(error: io::Error) -> Error {
     }
 }
 
-/// A run whose lines are read while it works. Dropping it kills the program, and all it started.
+/// A run whose lines are read while it works. Dropping it ends the program, and all it started.
 pub(super) struct Talk {
     child: Child,
-    lines: mpsc::Receiver<String>,
+    texts: mpsc::Receiver<String>,
 }
 
 impl Talk {
@@ -259,24 +266,22 @@ impl Talk {
         let child = command.spawn().map_err(not_started)?;
         // Ours, which would keep the pipe open.
         drop(command);
-        let (sender, lines) = mpsc::channel(WAITING);
+        let (sender, texts) = mpsc::channel(WAITING);
         spawn_blocking(move || {
-            let mut reader = BufReader::new(reader);
-            let mut line = Vec::new();
-            while let Ok(1..) = reader.read_until(b'\n', &mut line) {
-                let text = String::from_utf8_lossy(&line).into_owned();
-                line.clear();
+            let mut pieces = Pieces { reader: BufReader::new(reader), begun: Vec::new() };
+            while let Some(text) = pieces.next() {
                 if sender.blocking_send(text).is_err() {
                     break;
                 }
             }
         });
-        Ok(Self { child, lines })
+        Ok(Self { child, texts })
     }
 
-    /// The next line, with its end; `None` when there are no more.
-    pub(super) async fn line(&mut self) -> Option<String> {
-        self.lines.recv().await
+    /// The next line with its end, or the next piece of one that is too long; `None` when there is
+    /// no more.
+    pub(super) async fn text(&mut self) -> Option<String> {
+        self.texts.recv().await
     }
 
     /// Waits for the program's end.
@@ -285,15 +290,45 @@ impl Talk {
     }
 }
 
+/// Lines, and pieces of lines that are too long to be kept.
+struct Pieces<R> {
+    reader: R,
+    /// The beginning of a character that a piece ended in.
+    begun: Vec<u8>,
+}
+
+impl<R: BufRead> Iterator for Pieces<R> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut bytes = std::mem::take(&mut self.begun);
+        let read = self.reader.by_ref().take(LONGEST).read_until(b'\n', &mut bytes).unwrap_or(0);
+        if let (1.., Err(error)) = (read, std::str::from_utf8(&bytes))
+            && error.error_len().is_none()
+        {
+            self.begun = bytes.split_off(error.valid_up_to());
+        }
+        (read > 0 || !bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
 #[cfg(unix)]
 impl Drop for Talk {
+    /// Asks it to end, which lets it remove its container and take off its mounts; one that does not
+    /// is killed.
     fn drop(&mut self) {
         use rustix::process::{Pid, Signal, kill_process_group};
         // Without rights it works in a child of its own, which a signal to the parent leaves alone.
         let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
+        let Some(group) = group else { return };
+        let _ = kill_process_group(group, Signal::TERM);
+        let since = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && since.elapsed() < GRACE {
+            // Nobody reads it any more, and it must not wait for that.
+            self.texts.close();
+            std::thread::sleep(Duration::from_millis(10));
         }
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
@@ -307,6 +342,17 @@ mod tests {
         assert_eq!(last_error("killed\n"), "killed");
         let several = "Error: 2 errors occurred:\n\t* layer not known\n\t* in use\n\n\n";
         assert_eq!(last_error(several), "layer not known; in use");
+    }
+
+    #[test]
+    fn a_line_without_end_comes_in_pieces_that_tear_no_character() {
+        let text = format!("one\n{}\nend", "\u{20ac}".repeat(50_000));
+        let pieces = Pieces { reader: text.as_bytes(), begun: Vec::new() };
+        let pieces: Vec<_> = pieces.collect();
+        assert_eq!(pieces.concat(), text);
+        assert!(pieces[0] == "one\n" && pieces.len() == 5, "{}", pieces.len());
+        let torn = Pieces { reader: &b"x\xff\xe2\x82"[..], begun: Vec::new() };
+        assert_eq!(torn.collect::<String>(), "x\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //!
 //! | module | knows |
 //! |---|---|
-//! | `command` | how the program is run, what it says, and how it is stopped |
+//! | `command` | how the program is run, and how it is stopped |
+//! | `listener` | what it says, and what its steps write |
 //! | `files` | the copy of a context |
 //! | `registries` | what it is told of registries and logins |
 //! | `arguments` | what of a build it can do, and how that is written |
@@ -16,6 +17,7 @@ mod arguments;
 mod command;
 mod files;
 mod images;
+mod listener;
 mod registries;
 
 use std::path::Path;
@@ -23,15 +25,15 @@ use std::path::Path;
 use tokio::task::spawn_blocking;
 
 use self::{
-    arguments::{Paths, arguments, check, variables},
+    arguments::{Paths, arguments, check, variables, write_secrets},
     command::Program,
     files::Copy,
+    listener::Listener,
     registries::Registries,
 };
 use super::{
     Version,
     build::{BuildError, BuildRequest},
-    classic,
     error::Error,
     http::ErrorDetail,
     images::ImageId,
@@ -99,7 +101,7 @@ impl Buildah {
                 Some(self.archive(&image, spool.path()).await?)
             }
         };
-        output.deliver(spool).map_err(failed)?;
+        output.deliver(spool).await.map_err(failed)?;
         Ok(digest)
     }
 
@@ -129,57 +131,42 @@ impl Buildah {
             context: copy.of(""),
             contexts: request.contexts.keys().map(|name| (name.clone(), copy.of(name))).collect(),
         };
-        let arguments = arguments(request, &paths, &self.program)?;
-        let mut output = classic::Output::default();
+        write_secrets(request, private.path()).await?;
+        let arguments = arguments(request, &paths, &self.program);
+        let mut listener = Listener::default();
         let mut tries = command::TRIES;
         let message = loop {
             let mut command = self.program.command();
             command.args(&arguments).envs(variables(request)).envs([registries.variable()]);
             let mut running = command::Talk::start(command)?;
-            let mut last = String::new();
-            let mut homeless = None;
-            while let Some(line) = running.line().await {
-                match what_it_says(&line) {
-                    Said::Error(message) => last = message,
-                    Said::OfItself => {
-                        if command::homeless(&line).is_some() {
-                            homeless = Some(line.clone());
-                        }
-                        progress.event(Event::Note { text: line });
-                    }
-                    Said::Step => {
-                        if command::is_heading(&last) {
-                            last = last + "\n" + &line;
-                        }
-                        output.text(&line, progress);
-                    }
-                }
+            while let Some(text) = running.text().await {
+                listener.hear(&text, progress);
             }
-            let last = command::in_one_line(&last);
             let status = running.end().await?;
             if status.success() {
-                output.finish(progress);
+                listener.finish(progress);
                 let id = std::fs::read_to_string(&paths.id);
                 let id = id.map_err(|error| Error::broken(ACTION, &error))?;
                 return Ok(ImageId::parse(ACTION, id.trim())?);
             }
             // The step ends with it, and has nothing to do with it.
-            if let Some(line) = homeless {
+            if let Some(line) = listener.homeless.take() {
                 return Err(Error::failed(ACTION, self.program.with_advice(line)).into());
             }
             // Killed, by someone or for want of memory.
             if status.code().is_none() {
                 return Err(Error::failed(ACTION, format!("buildah ended with {status}")).into());
             }
+            let last = listener.reason().unwrap_or_else(|| format!("buildah ended with {status}"));
             tries -= 1;
             if tries == 0 || !command::stumbled(&last) {
                 break last;
             }
-            output.finish(progress);
+            listener.begin_again(progress);
             progress.event(Event::Note { text: format!("{ONCE_MORE}: {last}") });
         };
         let failure = ErrorDetail { code: None, message: self.program.with_advice(message) };
-        Err(output.failure(failure, progress))
+        Err(listener.failure(failure, progress))
     }
 }
 
@@ -193,60 +180,4 @@ async fn copy(request: &BuildRequest) -> Result<Copy, BuildError> {
     let copied = copied.await.map_err(|e| Error::broken(ACTION, &e))?;
     drop(wanted);
     copied
-}
-
-/// Who speaks in a line of the program.
-#[derive(Debug, PartialEq, Eq)]
-enum Said {
-    /// The program gives up.
-    Error(String),
-    /// The program, about what it does for itself.
-    OfItself,
-    /// The program about a step, or the step.
-    Step,
-}
-
-fn what_it_says(line: &str) -> Said {
-    /// What containers/image says while it moves images, and buildah's log.
-    const OWN: [&str; 9] = [
-        "Trying to pull ",
-        "Getting image source signatures",
-        "Copying blob sha256:",
-        "Copying blob ",
-        "Copying config sha256:",
-        "Writing manifest to image destination",
-        "Storing signatures",
-        "time=\"",
-        "subprocess exited with status ",
-    ];
-    match line.strip_prefix("Error: ") {
-        Some(message) => Said::Error(reason(message.trim()).to_owned()),
-        None if OWN.iter().any(|start| line.starts_with(start)) => Said::OfItself,
-        None => Said::Step,
-    }
-}
-
-/// What comes after the name of the step, which is known.
-fn reason(message: &str) -> &str {
-    match message.strip_prefix("building at STEP ") {
-        Some(rest) => rest.split_once("\": ").map_or(rest, |(_, reason)| reason),
-        None => message,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_program_says_is_told_from_what_a_step_writes() {
-        let failed =
-            "Error: building at STEP \"RUN false\": while running runtime: exit status 1\n";
-        let reason = "while running runtime: exit status 1";
-        assert_eq!(what_it_says(failed), Said::Error(reason.into()));
-        assert_eq!(what_it_says("Copying blob sha256:0123 done\n"), Said::OfItself);
-        assert_eq!(what_it_says("time=\"2026\" level=warning msg=\"x\"\n"), Said::OfItself);
-        assert_eq!(what_it_says("STEP 1/2: FROM base\n"), Said::Step);
-        assert_eq!(what_it_says("anything else\n"), Said::Step);
-    }
 }

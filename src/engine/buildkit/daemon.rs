@@ -9,6 +9,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse,
 };
 use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
 
 use super::grpc::{Client, Code, Status};
 use crate::{
@@ -49,11 +50,16 @@ impl Buildkitd {
     pub(in crate::engine) async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
         let mut this =
             Self { endpoint: endpoint.clone(), version: String::new(), platforms: Vec::new() };
-        let client = this.client().await?;
-        let workers: ListWorkersResponse = client
-            .unary(LIST_WORKERS, &ListWorkersRequest::default())
-            .await
-            .map_err(|status| this.unreachable(status.message))?;
+        let asked = async {
+            let client = this.client().await?;
+            let workers = client.unary(LIST_WORKERS, &ListWorkersRequest::default()).await;
+            let workers: ListWorkersResponse =
+                workers.map_err(|status| this.unreachable(status.message))?;
+            Ok((client, workers))
+        };
+        let answered = timeout(endpoint.address.patience(), asked).await;
+        let (client, workers) =
+            answered.unwrap_or_else(|_| Err(this.unreachable("it does not answer".to_owned())))?;
         let platforms = workers.record.first().into_iter().flat_map(|worker| &worker.platforms);
         this.platforms = platforms
             .map(|p| Platform::normal(&p.os, &p.architecture, Some(&p.variant)).to_string())

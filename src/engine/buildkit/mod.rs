@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 pub(super) use self::{
     daemon::Buildkitd,
-    solve::{needed_for, reference_of},
+    solve::{is_inline, needed_for, reference_of},
 };
 use self::{
     filesync::{Directories, Directory},
@@ -42,7 +42,10 @@ use super::{
     output::{Output, OutputKind},
     progress::Progress,
 };
-use crate::registry::{Digest, Repository};
+use crate::{
+    context::{Kind, Mode},
+    registry::{Digest, Repository},
+};
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
@@ -114,7 +117,7 @@ pub(super) async fn export(
         OutputKind::Oci => ("oci", Vec::new()),
     };
     let solved = solve(place, request, exporter, Some(sink), progress).await?;
-    output.deliver(spool).map_err(failed)?;
+    output.deliver(spool).await.map_err(failed)?;
     Ok(solved.digest().ok())
 }
 
@@ -160,7 +163,12 @@ fn services(request: &BuildRequest, sink: Option<Sink>, sent: Sent, fault: &Faul
 
 /// What became of a build, with our own reason for its failure where there is one.
 fn blamed<T>(built: Result<T, BuildError>, fault: &Fault) -> Result<T, BuildError> {
-    built.map_err(|error| fault.take().unwrap_or(error))
+    built.map_err(|error| match (fault.take(), error) {
+        // BuildKit goes on without a login that it can do without: one for a cache, for example.
+        (Some(fault), step @ BuildError::Step { .. }) if fault.is_of_a_login() => step,
+        (Some(fault), _) => fault,
+        (None, error) => error,
+    })
 }
 
 /// The directories that BuildKit asks for.
@@ -190,11 +198,60 @@ fn directories(request: &BuildRequest, sent: Sent) -> Directories {
 /// Names the place where BuildKit keeps what it was sent, so that the next build of the same
 /// directory sends only what changed. The machine is not in it: runners that check out the same
 /// project at the same path, and share an engine, share what it has.
+///
+/// The modes of directories are in it where they are not the usual one. BuildKit gives a directory
+/// that it has already its new mode, and does not tell its own cache (fsutil `diskwriter.go`:
+/// `HandleChange`; moby/buildkit#7176), so that an image would be built of the mode from before. In
+/// a place where a directory had no other mode, there is none to confuse it with.
 fn shared_key(request: &BuildRequest) -> String {
     let root = &request.context.root;
     let root = root.canonicalize().unwrap_or_else(|_| root.clone());
     let mut hash = Sha256::new();
     hash.update("smartbuild context\0");
     hash.update(root.as_os_str().as_encoded_bytes());
+    let main = ("", &request.context);
+    let named = request.contexts.iter().map(|(name, files)| (name.as_str(), files));
+    for (name, files) in std::iter::once(main).chain(named) {
+        for entry in files.tree.entries() {
+            if entry.kind == Kind::Directory && entry.mode != Mode::EXECUTABLE {
+                // No name and no path has a zero in it.
+                for part in [b"\0directory\0", name.as_bytes(), b"\0", entry.path, b"\0"] {
+                    hash.update(part);
+                }
+                hash.update(entry.permissions().to_be_bytes());
+            }
+        }
+    }
     hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{credentials, engine::Error};
+
+    #[test]
+    fn a_login_that_is_missing_is_the_reason_only_where_no_step_failed() {
+        let login = || -> BuildError {
+            let (host, reason) = ("cache.example.com".to_owned(), "gone".to_owned());
+            Error::from(credentials::Error::Broken { host, reason }).into()
+        };
+        let step = || BuildError::Step {
+            step: "[2/2] RUN false".to_owned(),
+            exit_code: Some(1),
+            message: String::new(),
+            log: String::new(),
+        };
+        let blamed = |faults: Vec<BuildError>, error| {
+            let fault = Fault::default();
+            faults.into_iter().for_each(|error| fault.set(error));
+            blamed(Err::<(), _>(error), &fault).unwrap_err()
+        };
+        assert!(matches!(blamed(vec![login()], step()), BuildError::Step { .. }));
+        assert!(blamed(vec![login()], BuildError::Cancelled).is_of_a_login());
+        // Another reason of ours counts, whatever came before.
+        let secret = BuildError::Secret { id: "id".to_owned(), reason: "gone".to_owned() };
+        let found = blamed(vec![login(), secret], step());
+        assert!(matches!(found, BuildError::Secret { .. }), "{found:?}");
+    }
 }

@@ -225,8 +225,7 @@ impl Services {
         let Some(source) = self.secrets.get(&id).cloned() else {
             return Err(Status::new(Code::NotFound, format!("there is no secret `{id}`")));
         };
-        let read = spawn_blocking(move || source.read()).await;
-        match read.unwrap_or_else(|error| Err(error.to_string())) {
+        match source.read().await {
             Ok(data) => Ok(GetSecretResponse { data }),
             Err(reason) => {
                 let error = BuildError::Secret { id, reason };

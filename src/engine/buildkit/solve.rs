@@ -207,7 +207,7 @@ fn question(
     if !request.cache_from.is_empty() {
         set("cache-imports".into(), imports(&request.cache_from)?);
     }
-    let cache = CacheOptions { exports: caches(&request.cache_to)?, ..CacheOptions::default() };
+    let cache = CacheOptions { exports: exports(request)?, ..CacheOptions::default() };
     Ok(SolveRequest {
         r#ref: session.to_owned(),
         session: session.to_owned(),
@@ -225,6 +225,25 @@ fn question(
         },
         ..SolveRequest::default()
     })
+}
+
+/// The caches that are exported. `/build` reads one of them out of a build argument, as buildx does
+/// (moby `builder/builder-next/builder.go`: `BUILDKIT_INLINE_CACHE`); here it has to be asked for.
+fn exports(request: &BuildRequest) -> Result<Vec<CacheOptionsEntry>, BuildError> {
+    let mut exports = caches(&request.cache_to)?;
+    let argument = request.build_args.get("BUILDKIT_INLINE_CACHE");
+    // What Go's `strconv.ParseBool` takes for true.
+    let wanted =
+        argument.is_some_and(|on| ["1", "t", "T", "true", "TRUE", "True"].contains(&on.as_str()));
+    if wanted && !exports.iter().any(|export| export.r#type == "inline") {
+        exports.push(CacheOptionsEntry { r#type: "inline".to_owned(), attrs: HashMap::new() });
+    }
+    Ok(exports)
+}
+
+/// Whether a cache goes into the image itself.
+pub(in crate::engine) fn is_inline(text: &str) -> bool {
+    cache(text).is_ok_and(|cache| cache.r#type == "inline")
 }
 
 /// Caches as people write them: `type=registry,ref=host/name`, or a reference alone.
@@ -279,6 +298,26 @@ pub(in crate::engine) fn reference_of(cache: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_inline_cache_may_be_asked_for_with_a_build_argument() {
+        let context = crate::engine::Context { root: "/c".into(), tree: std::sync::Arc::default() };
+        let logins = std::sync::Arc::new(crate::credentials::Anonymous);
+        let mut request = BuildRequest::new(b"FROM scratch\n".to_vec(), context, logins);
+        let kinds = |request: &BuildRequest| {
+            let exports = exports(request).unwrap().into_iter();
+            exports.map(|export| export.r#type).collect::<Vec<_>>()
+        };
+        for (value, expected) in
+            [("0", &[][..]), ("", &[]), ("1", &["inline"]), ("true", &["inline"])]
+        {
+            request.build_args.insert("BUILDKIT_INLINE_CACHE".to_owned(), value.to_owned());
+            assert_eq!(kinds(&request), expected, "{value}");
+        }
+        request.cache_to = vec!["type=inline".to_owned(), "type=registry,ref=a/b".to_owned()];
+        assert_eq!(kinds(&request), ["inline", "registry"]);
+        assert!(is_inline("type=inline") && !is_inline("type=registry,ref=a/type=inline"));
+    }
 
     #[test]
     fn a_cache_is_a_reference_or_a_list() {

@@ -17,6 +17,10 @@ use crate::engine::{
     progress::{Amount, Event, Progress, StepId, Stream},
 };
 
+/// How the step is called that looks for a cache in a registry (buildkit
+/// `cache/remotecache/registry`, `solver/llbsolver/bridge.go`).
+const IMPORT: &str = "importing cache manifest from ";
+
 /// What is known of a build under way.
 #[derive(Default)]
 pub(super) struct Trace {
@@ -82,11 +86,21 @@ impl Trace {
             return;
         }
         step.ended = true;
+        if let (Some(cache), false) = (step.name.strip_prefix(IMPORT), vertex.error.is_empty()) {
+            // The build does without.
+            let reason = stripped(&vertex.error);
+            let short = format!("the cache {cache} cannot be used: {reason}");
+            progress.event(Event::Warning { short, detail: Vec::new(), url: None, line: None });
+            let took = span(vertex.started.as_ref(), vertex.completed.as_ref());
+            progress.event(Event::StepFinished { step: id, took });
+            return;
+        }
         if !vertex.error.is_empty() {
             step.error.clone_from(&vertex.error);
             // Steps that ran beside the one that failed are cancelled, and say so.
             let cancelled = vertex.error.contains("context canceled");
-            progress.event(Event::StepFailed { step: id, message: vertex.error });
+            let message = nothing_there(&step.name, &vertex.error).unwrap_or(vertex.error);
+            progress.event(Event::StepFailed { step: id, message });
             if self.failed.is_none() || !cancelled {
                 self.failed = Some(id.0 as usize);
             }
@@ -145,6 +159,7 @@ impl Trace {
         };
         let name = std::mem::take(&mut step.name);
         let said = stripped(&step.error).to_owned();
+        let said = nothing_there(&name, &said).unwrap_or(said);
         let error = Error::failed(action(&name), said.clone());
         match error {
             Error::DiskFull { .. } => error.into(),
@@ -184,6 +199,17 @@ fn action(step: &str) -> String {
     }
 }
 
+/// What BuildKit means when a step copies what is not there: it names a layer, and says that it
+/// cannot be hashed (buildkit `cache/contenthash/checksum.go`).
+fn nothing_there(step: &str, message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("failed to calculate checksum of ref ")?;
+    let (_, path) = rest.strip_suffix(": not found")?.split_once(": \"")?;
+    let path = path.strip_suffix('"')?;
+    let context = !step.contains("from=");
+    let place = if context { "the build context" } else { "where it copies from" };
+    Some(format!("nothing in {place} matches `{path}`"))
+}
+
 /// Takes off what BuildKit and gRPC put before the reason.
 fn stripped(message: &str) -> &str {
     const PREFIXES: [&str; 6] = [
@@ -217,8 +243,29 @@ fn span(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Duration {
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }
 
+/// A text without the digests of images: what is quoted is the Dockerfile that was served, and in the
+/// user's there is none.
+fn unpinned(text: &str) -> String {
+    const PIN: &str = "@sha256:";
+    const LENGTH: usize = 64;
+    let mut parts = text.split(PIN);
+    let mut unpinned = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_at_checked(LENGTH) {
+            Some((hex, rest)) if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                unpinned.push_str(rest);
+            }
+            _ => {
+                unpinned.push_str(PIN);
+                unpinned.push_str(part);
+            }
+        }
+    }
+    unpinned
+}
+
 fn of_warning(warning: VertexWarning) -> Event {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| unpinned(&String::from_utf8_lossy(bytes));
     let line = warning.ranges.first().and_then(|range| range.start).map(|start| start.line);
     Event::Warning {
         short: text(&warning.short),
@@ -315,6 +362,59 @@ mod tests {
         assert_eq!(error.to_string(), "step `[b 2/2] RUN false` failed with exit code 7");
         let BuildError::Step { log, .. } = error else { panic!("{error:?}") };
         assert_eq!(log, "what it wrote\n");
+    }
+
+    #[test]
+    fn a_warning_quotes_the_users_text() {
+        let pin = "0123456789abcdef".repeat(4);
+        let text = format!("Default value for ARG ${{B}}@sha256:{pin} results in x@sha256:12");
+        assert_eq!(unpinned(&text), "Default value for ARG ${B} results in x@sha256:12");
+    }
+
+    #[test]
+    fn a_cache_that_is_not_there_is_a_warning_and_no_reason() {
+        let name = "importing cache manifest from localhost:1/none";
+        let import = Vertex {
+            started: at(1),
+            completed: at(2),
+            error: "not found".into(),
+            ..vertex("d", name)
+        };
+        let (mut trace, events) = said(vec![import]);
+        assert!(
+            !events.iter().any(|event| matches!(event, Event::StepFailed { .. })),
+            "{events:?}"
+        );
+        let warned = events.iter().find_map(|event| match event {
+            Event::Warning { short, .. } => Some(short.as_str()),
+            _ => None,
+        });
+        assert_eq!(warned, Some("the cache localhost:1/none cannot be used: not found"));
+        let error = trace.failure("dockerfile parse error line 2".into());
+        assert_eq!(error.to_string(), "dockerfile parse error line 2");
+    }
+
+    #[test]
+    fn a_copy_of_nothing_says_what_is_missing() {
+        for (step, place) in [
+            ("[2/2] COPY nonexist /", "the build context"),
+            ("[2/2] COPY --from=made nonexist /", "where it copies from"),
+        ] {
+            let error = "failed to compute cache key: failed to calculate checksum of ref \
+                         5a71::o8oo: \"/nonexist\": not found";
+            let copy = Vertex {
+                started: at(1),
+                completed: at(2),
+                error: error.into(),
+                ..vertex("d", step)
+            };
+            let error = said(vec![copy]).0.failure(error.into());
+            assert!(error.is_of_the_build());
+            assert_eq!(
+                error.to_string(),
+                format!("step `{step}` failed: nothing in {place} matches `/nonexist`")
+            );
+        }
     }
 
     #[test]

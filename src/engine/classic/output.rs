@@ -11,10 +11,41 @@ use crate::engine::{
 };
 
 /// What is known of a build under way: which step runs, and what it wrote.
+///
+/// What steps write comes among what the builder says, and may look like it. So a step begins only
+/// where the next number is due, and every line that the builder does not write just so is a
+/// step's.
 #[derive(Default)]
 pub(in crate::engine) struct Output {
     known: u32,
     step: Option<Step>,
+    /// Where in the Dockerfile it is.
+    place: Option<Place>,
+    /// What the builder says at the end of a build that worked, if it is the end.
+    held: Vec<String>,
+}
+
+/// The number of a step: Docker counts through all stages, podman anew in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// The number of the stage, where there are several.
+    stage: Option<(u32, u32)>,
+    number: u32,
+    total: u32,
+}
+
+impl Place {
+    /// Whether it is the one that comes after another.
+    fn follows(self, before: Option<Self>) -> bool {
+        let Some(before) = before else { return self.number == 1 };
+        // Triggers of a base become steps of the stage that begins with it.
+        let same = self.total == before.total || self.number == 2;
+        let next = self.number == before.number + 1 && self.stage == before.stage && same;
+        let (stages, stages_before) = (self.stage.unzip(), before.stage.unzip());
+        let new_stage =
+            self.number == 1 && stages.0 > stages_before.0 && stages.1 == stages_before.1;
+        next || new_stage
+    }
 }
 
 struct Step {
@@ -31,8 +62,10 @@ impl Output {
     /// Takes in a message. What the builder says of itself begins one; all else a step wrote.
     pub(in crate::engine) fn text(&mut self, text: &str, progress: &dyn Progress) {
         let (first, rest) = text.split_at(text.find('\n').map_or(text.len(), |end| end + 1));
-        if let Some(name) = self.step_in(first) {
+        if let Some((place, name)) = self.step_in(first) {
+            self.release(progress);
             self.finish(progress);
+            self.place = Some(place);
             let id = StepId(self.known);
             self.known += 1;
             progress.event(Event::StepKnown { step: id, name: name.clone() });
@@ -42,8 +75,13 @@ impl Output {
         } else if let Some(step) = &mut self.step {
             if is_about_the_cache(first) {
                 step.cached = true;
+            } else if self.held.first().is_some_and(|end| goes_on_at_the_end(end, first)) {
+                self.held.push(first.to_owned());
+            } else if is_the_end(first) {
+                self.release(progress);
+                self.held.push(first.to_owned());
             } else if !is_about_the_builder(first) {
-                step.write(text, progress);
+                self.more(text, progress);
                 return;
             }
         } else {
@@ -54,22 +92,53 @@ impl Output {
         }
     }
 
+    /// Takes in what certainly is no line of the builder's: the rest of one that has begun before.
+    pub(in crate::engine) fn more(&mut self, text: &str, progress: &dyn Progress) {
+        self.release(progress);
+        match &mut self.step {
+            Some(step) => step.write(text, progress),
+            None => progress.event(Event::Note { text: text.to_owned() }),
+        }
+    }
+
+    /// What looked like the end was something that a step wrote.
+    fn release(&mut self, progress: &dyn Progress) {
+        let held = std::mem::take(&mut self.held);
+        for line in held.iter().filter(|line| !is_about_the_builder(line)) {
+            if let Some(step) = &mut self.step {
+                step.write(line, progress);
+            }
+        }
+    }
+
+    /// The build begins anew.
+    pub(in crate::engine) fn begin_again(&mut self, progress: &dyn Progress) {
+        self.release(progress);
+        self.finish(progress);
+        self.place = None;
+    }
+
     /// The step in `Step 2/5 : RUN make`, or in podman's `STEP 2/5: RUN make`, which counts anew in
     /// every stage, as `[2/5] RUN make`.
-    fn step_in(&self, line: &str) -> Option<String> {
-        let (docker, rest) = match line.strip_prefix("Step ") {
-            Some(rest) => (true, rest),
+    fn step_in(&self, line: &str) -> Option<(Place, String)> {
+        let numbers = |text: &str| {
+            let (current, total) = text.trim().split_once('/')?;
+            Some((current.parse::<u32>().ok()?, total.parse::<u32>().ok()?))
+        };
+        let (stage, rest) = match line.strip_prefix("Step ") {
+            Some(rest) => (None, rest),
             None => {
                 let stage = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-                (false, stage.map_or(line, |(_, rest)| rest).strip_prefix("STEP ")?)
+                let (stage, rest) = stage.map_or((None, line), |(n, rest)| (numbers(n), rest));
+                (stage, rest.strip_prefix("STEP ")?)
             }
         };
         let (number, instruction) = rest.split_once(':')?;
-        let (current, total) = number.trim().split_once('/')?;
-        let (current, _) = (current.parse::<u32>().ok()?, total.parse::<u32>().ok()?);
+        let (number, total) = numbers(number)?;
+        let place = Place { stage, number, total };
         // What only looks like one is something that a step wrote.
-        let next = !docker || current == self.known + 1;
-        next.then(|| format!("[{current}/{total}] {}", instruction.trim()))
+        let name = || format!("[{number}/{total}] {}", instruction.trim());
+        place.follows(self.place).then(|| (place, name()))
     }
 
     /// Takes in the progress of a pull.
@@ -108,6 +177,7 @@ impl Output {
         progress: &dyn Progress,
     ) -> BuildError {
         let ErrorDetail { code, message } = failure;
+        self.release(progress);
         let Some(step) = self.step.take() else {
             return match Error::failed("build the image", message) {
                 Error::Failed { message, .. } => BuildError::Dockerfile { message },
@@ -152,15 +222,49 @@ impl Step {
 }
 
 fn is_about_the_cache(line: &str) -> bool {
-    line.starts_with(" ---> Using cache") || line.starts_with("--> Using cache ")
+    let line = line.trim_end();
+    line == " ---> Using cache" || line.strip_prefix("--> Using cache ").is_some_and(is_id)
 }
 
-/// Lines with which the builder speaks of itself: ids of containers and of images in between.
+/// Lines with which the builder speaks of itself: containers and images in between.
 fn is_about_the_builder(line: &str) -> bool {
+    let starts = [
+        "---> Running in ",
+        "---> Removed intermediate container ",
+        "---> ",
+        "--> ",
+        "Removing intermediate container ",
+    ];
+    if line.starts_with(" ---> [Warning] ") {
+        return true;
+    }
     let line = line.trim();
-    let id = line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let starts = ["--->", "-->", "Removing intermediate container ", "Successfully ", "COMMIT"];
-    id || starts.iter().any(|start| line.starts_with(start))
+    starts.iter().find_map(|start| line.strip_prefix(start)).is_some_and(is_id)
+}
+
+/// The line with which what the builder says at the end begins.
+fn is_the_end(line: &str) -> bool {
+    let line = line.trim_end();
+    line == "COMMIT" || line.starts_with("COMMIT ") || is_success(line)
+}
+
+/// Whether a line goes on with what begins with `end`. podman's interface adds Docker's words to
+/// buildah's.
+fn goes_on_at_the_end(end: &str, line: &str) -> bool {
+    let line = line.trim_end();
+    line.starts_with("Successfully tagged ")
+        || is_id(line)
+        || is_about_the_builder(line)
+        || is_success(line) && !is_success(end.trim_end())
+}
+
+fn is_success(line: &str) -> bool {
+    line.strip_prefix("Successfully built ").is_some_and(is_id)
+}
+
+/// The identifier of an image or a container, or the beginning of one.
+fn is_id(text: &str) -> bool {
+    matches!(text.len(), 11 | 12 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The number in Docker's `returned a non-zero code: 3` or podman's `exit status 3`.
@@ -223,11 +327,45 @@ mod tests {
 
     #[test]
     fn podman_is_understood_too() {
-        let output = Output::default();
-        assert_eq!(output.step_in("STEP 2/3: RUN x:y\n").unwrap(), "[2/3] RUN x:y");
-        assert_eq!(output.step_in("[1/2] STEP 2/3: RUN x\n").unwrap(), "[2/3] RUN x");
-        assert_eq!(output.step_in("Step by step: all/of it\n"), None);
+        let (mut output, heard) = (Output::default(), Heard::default());
+        let mut step = |line: &str| {
+            let step = output.step_in(line).map(|(_, name)| name);
+            output.text(line, &heard);
+            step.unwrap_or_default()
+        };
+        assert_eq!(step("[1/3] STEP 1/2: FROM x\n"), "[1/2] FROM x");
+        assert_eq!(step("[1/3] STEP 2/2: RUN x:y\n"), "[2/2] RUN x:y");
+        // One that nothing needs is left out.
+        assert_eq!(step("[3/3] STEP 1/2: FROM y\n"), "[1/2] FROM y");
+        for written in ["STEP 2/2: x\n", "[3/3] STEP 3/3: x\n", "[2/3] STEP 1/2: x\n", "Step x\n"] {
+            assert_eq!(step(written), "", "{written}");
+        }
+        assert_eq!(step("[3/3] STEP 2/3: RUN of a trigger\n"), "[2/3] RUN of a trigger");
         assert_eq!(exit_code("while running runtime: exit status 42"), Some(42));
+    }
+
+    #[test]
+    fn what_a_step_writes_is_there_even_if_the_builder_might_say_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let written = format!("Successfully installed x\nCOMMIT\n{id}\nSTEP 9/9: x\nCOMMIT it\n");
+        let said = format!(
+            "--> 0123456789a\nCOMMIT name\n--> 0123456789a\nSuccessfully tagged n\n{id}\nSuccessfully built 0123456789a\n"
+        );
+        let (mut output, heard) = (Output::default(), Heard::default());
+        for line in ["STEP 1/2: FROM x\n", "STEP 2/2: RUN y\n"]
+            .into_iter()
+            .chain(written.split_inclusive('\n'))
+            .chain(said.split_inclusive('\n'))
+        {
+            output.text(line, &heard);
+        }
+        output.finish(&heard);
+        let events = heard.0.into_inner().unwrap();
+        let logs = events.iter().filter_map(|event| match event {
+            Event::Log { step: StepId(1), text, .. } => Some(text.as_slice()),
+            _ => None,
+        });
+        assert_eq!(String::from_utf8(logs.collect::<Vec<_>>().concat()).unwrap(), written);
     }
 
     #[test]

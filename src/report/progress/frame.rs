@@ -16,7 +16,9 @@ use std::{fmt::Write as _, time::Instant};
 use console::{Style, measure_text_width, strip_ansi_codes, truncate_str};
 
 use super::{
-    bytes, seconds,
+    bytes,
+    escapes::tamed,
+    seconds,
     state::{Phase, State, Step},
 };
 use crate::engine::Amount;
@@ -166,17 +168,7 @@ pub(super) fn end(state: &mut State, canvas: Canvas, now: Instant) -> Vec<String
         let Phase::Failed { took } = step.phase else { return Vec::new() };
         let mut lines = vec![canvas.line(Tone::Bad, "failed", &step.name, &seconds(took))];
         let log = std::mem::take(&mut step.log).text();
-        let clean = |line: &str| match canvas.colours {
-            true => line.to_owned(),
-            false => strip_ansi_codes(line).into_owned(),
-        };
-        lines.extend(log.lines().map(clean));
-        if canvas.colours
-            && let Some(last) = lines.last_mut()
-        {
-            // Whatever colour the step left behind.
-            last.push_str("\u{1b}[0m");
-        }
+        lines.extend(log.lines().map(|line| tamed(line, canvas.colours)));
         return lines;
     }
     let took = seconds(now.saturating_duration_since(state.since));

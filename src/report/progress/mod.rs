@@ -10,6 +10,7 @@
 //!        -> rawjson   for programs
 //! ```
 
+mod escapes;
 mod frame;
 mod live;
 mod plain;
@@ -18,9 +19,12 @@ mod state;
 
 use std::{io, time::Duration};
 
-use self::{live::Live, plain::Plain, rawjson::RawJson};
+use self::{escapes::Tamed, live::Live, plain::Plain, rawjson::RawJson};
 use super::terminal;
-use crate::{engine::Progress, settings::Progress as Kind};
+use crate::{
+    engine::{Event, Progress},
+    settings::Progress as Kind,
+};
 
 /// Somebody who shows a build in the way that was asked for. What is drawn on a terminal is taken
 /// off it when this is dropped.
@@ -34,10 +38,33 @@ pub fn watch(kind: Kind) -> Box<dyn Progress> {
     };
     match kind {
         _ if live => Box::new(Live::new(terminal::colours())),
-        Kind::Auto | Kind::Plain | Kind::Tty => Box::new(Plain::new(io::stderr(), true)),
-        Kind::Quiet => Box::new(Plain::new(io::stderr(), false)),
         Kind::Rawjson => Box::new(RawJson::new(io::stderr())),
+        // What is read by no terminal is kept as it was written.
+        _ if terminal::is_one() => {
+            let out = Tamed::new(io::stderr(), terminal::colours());
+            Box::new(Plain::new(out, kind != Kind::Quiet))
+        }
+        _ => Box::new(Plain::new(io::stderr(), kind != Kind::Quiet)),
     }
+}
+
+/// Something that is said, in the form of `rawjson`.
+pub(super) fn note(text: &str) -> String {
+    rawjson::alone(Event::Note { text: format!("{text}\n") })
+}
+
+/// A warning of ours, in the form of `rawjson`.
+pub(super) fn warning_for_programs(text: &str) -> String {
+    let short = text.to_owned();
+    rawjson::alone(Event::Warning { short, detail: Vec::new(), url: None, line: None })
+}
+
+/// A warning of the engine's in one line, with its place in the Dockerfile if it does not say it
+/// itself.
+fn warning(short: &str, line: Option<u32>) -> String {
+    let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+    let place = if short.ends_with(&place) { "" } else { &place };
+    format!("warning: {short}{place}")
 }
 
 /// A time as it stands at the end of a line: `1.2s`, `3m 7s`, `2h 5m`.
@@ -65,6 +92,13 @@ fn bytes(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_names_its_line_once() {
+        assert_eq!(warning("bad", Some(2)), "warning: bad (line 2)");
+        assert_eq!(warning("bad (line 2)", Some(2)), "warning: bad (line 2)");
+        assert_eq!(warning("bad", None), "warning: bad");
+    }
 
     #[test]
     fn times_and_sizes_are_short() {

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{bytes, seconds};
+use super::{bytes, seconds, warning};
 use crate::engine::{Event, Progress, StepId};
 
 /// Line by line, each with the number of its step. When it is told to be quiet, it says nothing
@@ -33,6 +33,8 @@ struct Step {
     kept: Vec<u8>,
 }
 
+/// A line that is longer than this is broken, in bytes.
+const LONGEST: usize = 64 << 10;
 /// So much of a step's output is kept while nothing is shown.
 const KEPT: usize = 256 * 1024;
 
@@ -83,8 +85,7 @@ impl<W: Write> State<W> {
                 }
             }
             Event::Warning { short, line, .. } => {
-                let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-                writeln!(self.out, "warning: {short}{place}")?;
+                writeln!(self.out, "{}", warning(&short, line))?;
             }
             Event::Note { text } => writeln!(self.out, "{}", text.trim_end())?,
         }
@@ -129,9 +130,17 @@ impl<W: Write> State<W> {
     /// Writes the whole lines of a step's output, and keeps what comes after the last newline.
     fn log(&mut self, step: StepId, text: &[u8]) -> io::Result<()> {
         let partial = &mut self.steps.entry(step).or_default().partial;
+        let begun = partial.len();
         partial.extend_from_slice(text);
-        let Some(end) = partial.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
-        let rest = partial.split_off(end + 1);
+        // What was there before has no end of a line.
+        let rest = match text.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => partial.split_off(begun + end + 1),
+            None if partial.len() < LONGEST => return Ok(()),
+            None => {
+                partial.push(b'\n');
+                Vec::new()
+            }
+        };
         let whole = std::mem::replace(partial, rest);
         self.header(step)?;
         for line in whole.split_inclusive(|byte| *byte == b'\n') {
@@ -185,6 +194,14 @@ mod tests {
     fn a_line_cut_in_two_by_the_engine_is_shown_as_one() {
         let text = shown(true, run(2, "[1/2] RUN make", &["one\ntw", "o\nthree"], false));
         assert_eq!(text, "\n#2 [1/2] RUN make\n#2 one\n#2 two\n#2 three\n#2 DONE 1.2s\n");
+    }
+
+    #[test]
+    fn a_line_without_end_is_broken() {
+        let piece = "x".repeat(10_000);
+        let text = shown(true, run(2, "[1/2] RUN it", &[piece.as_str(); 30], false));
+        assert!(text.lines().all(|line| line.len() < LONGEST + 20_000), "{}", text.len());
+        assert_eq!(text.matches('x').count(), 300_000);
     }
 
     #[test]

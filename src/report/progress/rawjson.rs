@@ -49,8 +49,13 @@ const LAYERS: &str = "transfer layers";
 
 impl<W> RawJson<W> {
     pub(super) fn new(out: W) -> Self {
-        Self(Mutex::new(State { out, steps: HashMap::new(), known: 0 }))
+        Self(Mutex::new(State::new(out)))
     }
+}
+
+/// The line of an event that belongs to no step.
+pub(super) fn alone(event: Event) -> String {
+    State::new(()).line(event, Timestamp::now()).to_string()
 }
 
 impl<W: Write + Send> Progress for RawJson<W> {
@@ -63,6 +68,10 @@ impl<W: Write + Send> Progress for RawJson<W> {
 }
 
 impl<W> State<W> {
+    fn new(out: W) -> Self {
+        Self { out, steps: HashMap::new(), known: 0 }
+    }
+
     fn line(&mut self, event: Event, now: Timestamp) -> serde_json::Value {
         let time = now.to_string();
         match event {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::warning;
 use crate::engine::{Amount, Event, Log, StepId};
 
 /// A build as far as it is.
@@ -95,8 +96,7 @@ impl State {
             }
             Event::Layer { layer, status, amount } => self.layers.update(layer, status, amount),
             Event::Warning { short, line, .. } => {
-                let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-                return Some(format!("warning: {short}{place}"));
+                return Some(warning(&short, line));
             }
             Event::Note { text } => {
                 return Some(text.trim_end().to_owned()).filter(|text| !text.is_empty());

@@ -168,3 +168,54 @@ fn builds_that_share_a_store_are_not_disturbed_by_what_others_remove() {
         });
     });
 }
+
+/// The containers in the store whose names say that they are of this image.
+fn containers(work: &Work) -> Vec<String> {
+    let list = ["containers", "--all", "--format", "{{.ImageName}}"];
+    let ran = work.run(Program::named("buildah").args(list)).success();
+    ran.stdout().lines().map(str::to_owned).collect()
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn a_step_that_fails_shows_every_line_and_leaves_no_container() {
+    let pipeline = Pipeline::new();
+    pipeline.work.write(
+        "Dockerfile",
+        "ARG BASE\nFROM $BASE\n\
+         RUN echo 'Error: Cannot find module'; echo 'STEP 7/9: mine'; echo 'Successfully done'; exit 3\n",
+    );
+    let arguments = ["--engine", "buildah", "--push", "--progress", "plain"];
+    let ran = pipeline.work.run(pipeline.job(&arguments, "1")).exits(1);
+    let ran = ran.says(&["Error: Cannot find module", "STEP 7/9: mine", "Successfully done"]);
+    ran.says(&["step `[2/", "failed with exit code 3"]);
+    let base = pipeline.registry.host();
+    let left = containers(&pipeline.work);
+    assert!(!left.iter().any(|image| image.contains(base)), "{left:?}");
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn a_build_that_is_cancelled_leaves_no_container() {
+    let pipeline = Pipeline::new();
+    // The step is told from all others by how long it would take.
+    let step = format!("sleep {}.5", 1_000_000 + std::process::id());
+    pipeline.work.write("Dockerfile", format!("ARG BASE\nFROM $BASE\nRUN exec {step}\n"));
+    let arguments = ["--engine", "buildah", "--push", "--progress", "plain"];
+    let mut running = pipeline.work.start(pipeline.job(&arguments, "1"));
+    while !Command::new("pgrep")
+        .args(["-f", &format!("^{step}$")])
+        .output()
+        .unwrap()
+        .status
+        .success()
+    {
+        assert!(running.is_running(), "{}", running.wait().text());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    running.signal("TERM");
+    running.wait().exits(143);
+    let base = pipeline.registry.host();
+    let left = containers(&pipeline.work);
+    assert!(!left.iter().any(|image| image.contains(base)), "{left:?}");
+}

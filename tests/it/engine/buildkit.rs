@@ -39,6 +39,44 @@ async fn a_warm_engine_is_sent_what_changed_and_nothing_else() {
 
 #[tokio::test]
 #[ignore = "needs an engine: run tests/run.sh"]
+async fn a_change_of_nothing_but_what_a_name_stands_for_is_built() {
+    let (work, registry, image) = (Work::new(), Registry::open(), Image::new("metadata"));
+    let dockerfile = format!("FROM {}\nCOPY p /p\n", registry.push_base());
+    // The times of all stay the same.
+    let built = async || {
+        let touched = std::process::Command::new("sh")
+            .args(["-c", "find p -exec touch -h -d @1234567890 {} +"])
+            .current_dir(work.path())
+            .status();
+        assert!(touched.unwrap().success());
+        build(&work, &image, &dockerfile).await.unwrap();
+        image.run(&["sh", "-c", "cd /p; stat -c '%A %n' *; readlink link; cat file"])
+    };
+    let shown = |directory: &str, tool: &str, target: &str| {
+        format!("{directory} d\n-rw-r--r-- file\nlrwxrwxrwx link\n{tool} tool\n{target}\n1\n")
+    };
+    work.write("p/d/f", unique("content")).write("p/file", "1\n").write("p/tool", "x");
+    work.symlink("one", "p/link").chmod("p/d", 0o755).chmod("p/tool", 0o755);
+    let first = shown("drwxr-xr-x", "-rwxr-xr-x", "one");
+    assert_eq!(built().await, first);
+    work.chmod("p/d", 0o1755);
+    assert_eq!(built().await, shown("drwxr-xr-t", "-rwxr-xr-x", "one"));
+    work.chmod("p/d", 0o755);
+    assert_eq!(built().await, first);
+    work.chmod("p/tool", 0o4755);
+    assert_eq!(built().await, shown("drwxr-xr-x", "-rwsr-xr-x", "one"));
+    work.remove("p/link").symlink("two", "p/link");
+    assert_eq!(built().await, shown("drwxr-xr-x", "-rwsr-xr-x", "two"));
+    // A file becomes a directory of the same name, and a file again.
+    work.remove("p/tool").write("p/tool/in", "x").chmod("p/tool", 0o755);
+    assert_eq!(built().await, shown("drwxr-xr-x", "drwxr-xr-x", "two"));
+    std::fs::remove_dir_all(work.join("p/tool")).unwrap();
+    work.write("p/tool", "x").chmod("p/tool", 0o755);
+    assert_eq!(built().await, shown("drwxr-xr-x", "-rwxr-xr-x", "two"));
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: run tests/run.sh"]
 async fn times_in_the_image_are_those_of_the_disk() {
     let (work, registry, image) = (Work::new(), Registry::open(), Image::new("times"));
     // BuildKit's cache knows no times: what it has of this content keeps its own.

@@ -113,6 +113,23 @@ fn secrets_reach_their_steps_and_nothing_else() {
 
 #[test]
 #[ignore = "needs an engine: run tests/run.sh"]
+fn a_run_that_waits_for_the_command_of_a_secret_ends_when_it_is_told_to() {
+    let project = Project::new(
+        "FROM @base@\nRUN --mount=type=secret,id=slow,required cat /run/secrets/slow\n",
+    );
+    let begun = project.work.join("../begun");
+    let given = format!("--secret=id=slow,cmd=touch {}; exec sleep 600", begun.display());
+    let mut running = project.work.start(project.program(&[&given, "--no-cache"]));
+    while !begun.exists() {
+        assert!(running.is_running(), "{}", running.wait().text());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    running.signal("INT");
+    running.wait().exits(130).says(&["interrupted; nothing was published"]);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
 fn mounts_are_there_for_their_steps_alone() {
     // It is in the command too: BuildKit knows a step again whatever the name of its cache is.
     let cache = unique("cache");

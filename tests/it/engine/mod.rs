@@ -248,3 +248,37 @@ async fn what_is_no_engine_is_said_not_to_be_one() {
     let error = Engine::connect(&endpoint).await.err().unwrap();
     assert!(matches!(error, Error::NotAnEngine { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn what_accepts_a_connection_and_does_not_answer_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            silent.push(stream);
+        }
+    });
+    let plain = Endpoint::parse(&format!("tcp://127.0.0.1:{port}"), "DOCKER_HOST", None).unwrap();
+    let secure = format!("https://127.0.0.1:{port}");
+    let secure = Endpoint::parse(&secure, "DOCKER_HOST", None).unwrap();
+    let (plain, secure, buildkitd) =
+        tokio::join!(Engine::connect(&plain), Engine::connect(&secure), Engine::buildkitd(&plain));
+    for error in [plain, secure, buildkitd].map(|connected| connected.err().unwrap()) {
+        assert!(error.is_unreachable(), "{error:?}");
+        assert!(error.to_string().contains("it does not answer"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_of_certificates_that_is_not_there_is_said() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let tls = smartbuild::engine::Tls::of("/nowhere/certificates");
+    let endpoint = Endpoint::parse(&address, "DOCKER_HOST", Some(tls)).unwrap();
+    let error = Engine::connect(&endpoint).await.err().unwrap();
+    assert!(
+        error.to_string().contains("/nowhere/certificates: there is no such directory"),
+        "{error}"
+    );
+}
