@@ -52,10 +52,9 @@ pub async fn first_signal() -> Signal {
     let hang_up = async {
         // What `nohup` started goes on.
         if ignores_hang_up() {
-            std::future::pending().await
-        } else {
-            waits(SignalKind::hangup()).await
+            std::future::pending::<()>().await;
         }
+        waits(SignalKind::hangup()).await;
     };
     tokio::select! {
         () = waits(SignalKind::interrupt()) => Signal::Interrupt,

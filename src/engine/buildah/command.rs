@@ -268,8 +268,7 @@ impl Talk {
         drop(command);
         let (sender, texts) = mpsc::channel(WAITING);
         spawn_blocking(move || {
-            let mut pieces = Pieces { reader: BufReader::new(reader), begun: Vec::new() };
-            while let Some(text) = pieces.next() {
+            for text in (Pieces { reader: BufReader::new(reader), begun: Vec::new() }) {
                 if sender.blocking_send(text).is_err() {
                     break;
                 }
