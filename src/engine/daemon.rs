@@ -17,9 +17,8 @@ use super::{
     classic,
     endpoint::Address,
     http::{Http, accepted, advice, empty},
-    output::{Output, OutputKind},
+    output::{Exported, Output, OutputKind},
 };
-use crate::registry::Digest;
 
 /// A Docker Engine that answers.
 #[derive(Clone)]
@@ -166,7 +165,7 @@ impl Daemon {
         request: &BuildRequest,
         output: &Output,
         progress: &dyn Progress,
-    ) -> Result<Option<Digest>, BuildError> {
+    ) -> Result<Exported, BuildError> {
         let refuse = |why: &str| {
             let what = "into a file (--output)".to_owned();
             Err(BuildError::Unsupported { what, why: why.to_owned() })

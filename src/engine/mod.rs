@@ -50,7 +50,7 @@ pub use error::Error;
 pub use find::{Choice, Search};
 pub use images::{ImageId, LocalImage};
 pub use log::Log;
-pub use output::{Output, OutputKind};
+pub use output::{Exported, Output, OutputKind};
 pub use progress::{Amount, Event, Progress, Silent, StepId, Stream};
 pub use ssh::SshAgent;
 
@@ -217,17 +217,16 @@ impl Engine {
         buildkit::push(place, request, repository, insecure, progress).await
     }
 
-    /// Builds, and writes what was built into a file or a directory. Gives the digest of the image,
-    /// where it is one.
+    /// Builds what is to be written into a file or a directory, but for that.
     ///
     /// # Errors
-    /// As [`Engine::build`], and when it cannot be written.
+    /// As [`Engine::build`], and when there is no room for it.
     pub async fn export(
         &self,
         request: &BuildRequest,
         output: &Output,
         progress: &dyn Progress,
-    ) -> Result<Option<Digest>, BuildError> {
+    ) -> Result<Exported, BuildError> {
         match &self.0 {
             Kind::BuildKit(buildkitd) => {
                 buildkit::export(Place::Daemon(buildkitd), request, output, progress).await

@@ -8,9 +8,10 @@ use std::{
 use tempfile::NamedTempFile;
 use tokio::task::spawn_blocking;
 
-use super::scratch::Scratch;
 #[cfg(unix)]
 use super::unpack::unpack;
+use super::{build::BuildError, scratch::Scratch};
+use crate::registry::Digest;
 
 /// What is written, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub enum OutputKind {
 }
 
 /// What comes while the build runs, until it is put into its place.
+#[derive(Debug)]
 pub(super) struct Spool {
     file: NamedTempFile,
     /// Where it lies, if not beside its place.
@@ -48,6 +50,32 @@ impl Spool {
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         self.file.path()
+    }
+}
+
+/// What was built and came here, and is not in its place yet.
+#[derive(Debug)]
+pub struct Exported {
+    output: Output,
+    spool: Spool,
+    digest: Option<Digest>,
+}
+
+impl Exported {
+    pub(super) fn new(output: &Output, spool: Spool, digest: Option<Digest>) -> Self {
+        Self { output: output.clone(), spool, digest }
+    }
+
+    /// Puts it into its place, on a thread of its own: whoever reads standard output may take its time.
+    /// Gives the digest of the image, where it is one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn deliver(self) -> Result<Option<Digest>, BuildError> {
+        let Self { output, spool, digest } = self;
+        let put = spawn_blocking(move || output.put(spool)).await.map_err(io::Error::other);
+        put.flatten().map_err(|source| BuildError::Output { source })?;
+        Ok(digest)
     }
 }
 
@@ -67,13 +95,6 @@ impl Output {
         let directory = directory.unwrap_or_else(|| Path::new("."));
         fs::create_dir_all(directory)?;
         Ok(Spool { file: new.tempfile_in(directory)?, _directory: None })
-    }
-
-    /// Puts what came into its place, on a thread of its own: whoever reads standard output may take
-    /// its time.
-    pub(super) async fn deliver(&self, spool: Spool) -> io::Result<()> {
-        let this = self.clone();
-        spawn_blocking(move || this.put(spool)).await.map_err(io::Error::other)?
     }
 
     fn put(&self, spool: Spool) -> io::Result<()> {

@@ -218,13 +218,16 @@ impl<'a> Run<'a> {
         let (build, _) = self.build_request().await?;
         let output = serve::output(output);
         if request.push {
-            self.engine().await?.export(&build, &output, progress).await?;
+            let exported = self.engine().await?.export(&build, &output, progress).await?;
+            self.still_the_same().await?;
+            exported.deliver().await?;
             return self.in_registry().await;
         }
         let why = self.wish.build_anyway().unwrap_or(Why::Output);
         announce(&why, request, world)?;
-        let digest = self.engine().await?.export(&build, &output, progress).await?;
+        let exported = self.engine().await?.export(&build, &output, progress).await?;
         self.still_the_same().await?;
+        let digest = exported.deliver().await?;
         Ok(self.report(Outcome::Built, digest, None, Vec::new(), Some(why)))
     }
 

@@ -37,11 +37,10 @@ use super::{
     error::Error,
     http::ErrorDetail,
     images::ImageId,
-    output::{Output, OutputKind},
+    output::{Exported, Output, OutputKind},
     progress::{Event, Progress},
     scratch::Scratch,
 };
-use crate::registry::Digest;
 
 /// What is being done, for errors.
 const ACTION: &str = "build the image";
@@ -88,7 +87,7 @@ impl Buildah {
         request: &BuildRequest,
         output: &Output,
         progress: &dyn Progress,
-    ) -> Result<Option<Digest>, BuildError> {
+    ) -> Result<Exported, BuildError> {
         let failed = |source| BuildError::Output { source };
         let spool = output.spool().map_err(failed)?;
         let digest = match output.kind {
@@ -101,8 +100,7 @@ impl Buildah {
                 Some(self.archive(&image, spool.path()).await?)
             }
         };
-        output.deliver(spool).await.map_err(failed)?;
-        Ok(digest)
+        Ok(Exported::new(output, spool, digest))
     }
 
     /// Builds; the files of the image go into a tar, too, if there is a place for it.

@@ -39,7 +39,7 @@ use super::{
     context::Context,
     http::Http,
     images::ImageId,
-    output::{Output, OutputKind},
+    output::{Exported, Output, OutputKind},
     progress::Progress,
 };
 use crate::{
@@ -101,13 +101,13 @@ pub(super) async fn push(
     solve(place, request, ("image", attributes), None, progress).await?.digest()
 }
 
-/// Builds, and writes what was built into a file.
+/// Builds, and has what was built sent here.
 pub(super) async fn export(
     place: Place<'_>,
     request: &BuildRequest,
     output: &Output,
     progress: &dyn Progress,
-) -> Result<Option<Digest>, BuildError> {
+) -> Result<Exported, BuildError> {
     let failed = |source| BuildError::Output { source };
     let spool = output.spool().map_err(failed)?;
     let sink = Sink::new(spool.reopen().map_err(failed)?);
@@ -117,8 +117,7 @@ pub(super) async fn export(
         OutputKind::Oci => ("oci", Vec::new()),
     };
     let solved = solve(place, request, exporter, Some(sink), progress).await?;
-    output.deliver(spool).await.map_err(failed)?;
-    Ok(solved.digest().ok())
+    Ok(Exported::new(output, spool, solved.digest().ok()))
 }
 
 /// An exporter of BuildKit's, and its attributes.
