@@ -49,6 +49,14 @@ impl Answer {
         text(&self.headers, name)
     }
 
+    /// The error that this answer is where no login is to be had: from a server that is not the
+    /// registry.
+    pub(super) fn refused(&self) -> Error {
+        let Place { action, host } = self.place.clone();
+        let message = Said::read(&self.body).message;
+        Error::Refused { action, host, status: self.status.as_u16(), message }
+    }
+
     /// The error that this answer is, when it is no success.
     pub(super) fn refusal(&self, who: &Who) -> Error {
         let Place { action, host } = self.place.clone();

@@ -241,7 +241,8 @@ impl Host {
         answered
     }
 
-    /// Sends a request, with another authorization when the registry refuses the first.
+    /// Sends a request, with another authorization when the registry refuses the first. What another
+    /// server answers that it sent us to is no word of the registry's, and changes no login.
     async fn authorised(
         &self,
         transport: &Transport,
@@ -255,6 +256,9 @@ impl Host {
             let incoming = self.routed(transport, request, &base, &authorization).await?;
             if incoming.status() != StatusCode::UNAUTHORIZED {
                 return Ok((incoming, authorization.who));
+            }
+            if !may_see_credentials(&base, incoming.url()) {
+                return Err(Answer::read(incoming, request.limit).await?.refused());
             }
             let headers = incoming.headers();
             let better =
@@ -332,14 +336,16 @@ impl Host {
         let purpose = Purpose { base: &base, needed: scopes, action: outgoing.action };
         let authorization = self.auth.authorization(transport, &purpose).await?;
         let mut outgoing = outgoing;
-        if let Some(header) = &authorization.header
-            && may_see_credentials(&base, &outgoing.url)
-        {
+        let own = may_see_credentials(&base, &outgoing.url);
+        if let Some(header) = authorization.header.as_ref().filter(|_| own) {
             outgoing.headers.insert(AUTHORIZATION, header.clone());
         }
         let answer = Answer::read(transport.send(outgoing).await?, LARGEST_PING).await?;
         if answer.status.is_success() {
             return Ok(answer);
+        }
+        if answer.status == StatusCode::UNAUTHORIZED && !own {
+            return Err(answer.refused());
         }
         if answer.status == StatusCode::UNAUTHORIZED && authorization.is_token() {
             let headers = &answer.headers;
