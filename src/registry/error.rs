@@ -159,6 +159,17 @@ pub enum Error {
         /// What the server said.
         message: String,
     },
+    /// A registry that deletes nothing.
+    #[error(
+        "cannot {action}: {host} does not delete; deletion has to be enabled there (for \
+         distribution's registry: `storage.delete.enabled`)"
+    )]
+    NoDeletion {
+        /// What was to be done, to what.
+        action: String,
+        /// The host.
+        host: String,
+    },
     /// A manifest that names content which the registry does not have. It may have it in a moment:
     /// storage that several pipelines write to at once is seen half-written now and then.
     #[error("cannot {action}: {host} does not have a blob that it names{}", said(message))]

@@ -375,10 +375,9 @@ impl Host {
     pub(super) fn answered_location(
         &self,
         base: &Base,
-        from: &Url,
         answer: &Answer,
     ) -> Result<Url, Error> {
-        self.place_at(base, from, answer.header(LOCATION), &answer.place)
+        self.place_at(base, &answer.url, answer.header(LOCATION), &answer.place)
     }
 
     fn place_at(

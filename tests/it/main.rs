@@ -10,6 +10,7 @@ mod main_job;
 mod many;
 mod pipeline;
 mod platforms;
+mod pruning;
 mod publishing;
 mod readers;
 mod registry;

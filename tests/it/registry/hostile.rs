@@ -251,7 +251,33 @@ async fn lists_without_end_end() {
     let error = anonymous().tags(&app).await.unwrap_err().to_string();
     assert!(error.contains("repeats one page of its list"), "{error}");
     front.on("GET", "/v2/**/tags/list", page);
-    assert_eq!(anonymous().tags(&app).await.unwrap(), [name("1")]);
+    assert_eq!(anonymous().tags(&app).await.unwrap(), Some(vec![name("1")]));
     front.on("GET", "/v2/**/tags/list", Rule::status(200).body(r#"{"tags":null}"#));
-    assert_eq!(anonymous().tags(&app).await.unwrap(), []);
+    assert_eq!(anonymous().tags(&app).await.unwrap(), Some(vec![]));
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_to_its_end_is_no_list() {
+    let front = Front::alone();
+    let app = repository(&front.host(), "app");
+    let page = |tag: &str| Rule::status(200).body(format!(r#"{{"tags":["{tag}"]}}"#));
+    // As references may be: relative to the page.
+    front.on("GET", "/v2/app/tags/list", page("2"));
+    front.on("GET", "/v2/app/tags/list", page("1").header("link", "<list?b>; rel=next").times(1));
+    let tags = anonymous().tags(&app).await.unwrap();
+    assert_eq!(tags, Some(vec![name("1"), name("2")]));
+    for link in ["nonsense", "<ftp://x/>; rel=next"] {
+        front.on("GET", "/v2/app/tags/list", page("1").header("link", link));
+        let error = anonymous().tags(&app).await.unwrap_err().to_string();
+        assert!(error.contains("in a way that leads nowhere"), "{error}");
+    }
+    front.heal();
+    front.on("GET", "/v2/app/tags/list", page("1").header("link", "<gone>; rel=next"));
+    let error = anonymous().tags(&app).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+    // Two pages that name each other.
+    front.on("GET", "/v2/app/tags/list", page("1").header("link", "<list2>; rel=next"));
+    front.on("GET", "/v2/app/tags/list2", page("1").header("link", "<list>; rel=next"));
+    let error = anonymous().tags(&app).await.unwrap_err().to_string();
+    assert!(error.contains("more than 1000 pages"), "{error}");
 }
