@@ -184,3 +184,40 @@ fn a_build_is_shown_as_asked_for_and_else_as_the_environment_says() {
         assert_eq!((request.progress, request.verbosity), (Progress::Quiet, Verbosity::Quiet));
     }
 }
+
+#[test]
+fn no_error_repeats_a_secret_that_was_written_in_the_wrong_place() {
+    let refused = |line: &[&str], variables: &[(&str, &str)]| {
+        let error = request(line, variables).unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+        error
+    };
+    for image in ["https://bob:s3cret@r.example/app", "bob:s3cret@r.example:5000", "s3cret@x/y"] {
+        let error = refused(&[], &[("IMAGE_URL", image), ("CI_PIPELINE_IID", "1")]);
+        assert!(error.contains("***@") && error.contains("REGISTRY_PASSWORD"), "{error}");
+        refused(&["-t", image], &[]);
+        refused(&["--keys-in", image], &[]);
+    }
+    for place in ["s3cret-s3cret-s3cret", "env:s3cret"] {
+        let error = refused(&["--sign-key", place], &[]);
+        assert!(error.starts_with("--sign-key names a"), "{error}");
+        refused(&["--verify-key", place], &[]);
+    }
+    let digest = request(&["-t", "r.example/app@sha256:0"], &[]).unwrap_err().to_string();
+    assert!(digest.contains("app@sha256:0"), "{digest}");
+}
+
+#[test]
+fn a_time_that_is_none_is_refused_and_one_without_end_is_a_day() {
+    let time = |value: &str| {
+        let environment = Environment::empty().with("SMARTBUILD_REGISTRY_TIMEOUT", value);
+        registry_timeout(&environment)
+    };
+    assert_eq!(time("300").unwrap(), Some(Duration::from_secs(300)));
+    assert_eq!(time("18446744073709551615").unwrap(), Some(Duration::from_secs(86_400)));
+    assert_eq!(registry_timeout(&Environment::empty()).unwrap(), None);
+    for wrong in ["5m", "0", "-1", "18446744073709551616"] {
+        let error = request(&[], &[("SMARTBUILD_REGISTRY_TIMEOUT", wrong)]).unwrap_err();
+        assert!(error.to_string().contains("write it in seconds"), "{error}");
+    }
+}
