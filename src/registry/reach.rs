@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn every_digest_of_a_text_is_found_and_nothing_else() {
         let (one, other) = (Digest::of(b"1"), Digest::of(b"2"));
-        let text = format!("{{\"a\":\"{one}\", sha256:00, \u{e4}sha256:{other} sha512:{one} sha256:");
+        let text =
+            format!("{{\"a\":\"{one}\", sha256:00, \u{e4}sha256:{other} sha512:{one} sha256:");
         assert_eq!(digests_in(&text.into()), [one, other.clone()].into());
         assert_eq!(digests_in(&Bytes::from_static(b"sha256:\xff\xff")), [].into());
         assert_eq!(digests_in(&format!("[\"{other}\"]").into()), [other].into());

@@ -144,6 +144,8 @@ async fn token_services_that_answer_nonsense_are_no_trap() {
         // A token that the registry then refuses: asked for again at most once, not for ever.
         (Rule::status(200).body(r#"{"token":"t","expires_in":0}"#), "does not allow it"),
         (Rule::status(200).body(r#"{"token":"t"}"#), "does not allow it"),
+        (Rule::status(200).body(r#"{"token":"t","expires_in":1e19}"#), "does not allow it"),
+        (Rule::status(200).body(r#"{"token":"","access_token":"t"}"#), "does not allow it"),
     ] {
         tokens.heal();
         tokens.forget();
