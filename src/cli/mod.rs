@@ -146,7 +146,8 @@ fn run_command(cli: Cli) -> Result<Exit, run::Error> {
         Command::Doctor(command) => doctor::run(&request(command)?),
         Command::Prune(options) => prune::run(&options),
         Command::Explain { options, sides } => {
-            explain::run(&request(BuildCommand { options, context: None })?, &sides)
+            let tagged = !options.tag.is_empty();
+            explain::run(&request(BuildCommand { options, context: None })?, &sides, tagged)
         }
     }
 }
@@ -155,6 +156,8 @@ fn run_command(cli: Cli) -> Result<Exit, run::Error> {
 fn exit_code(error: &run::Error) -> Exit {
     use run::Error as E;
     match error {
+        E::Registry(error) if error.is_configuration() => Exit::Usage,
+        E::Base { source, .. } if source.is_configuration() => Exit::Usage,
         E::Settings(_)
         | E::NoDockerfile { .. }
         | E::Dockerfile(_)

@@ -244,6 +244,21 @@ impl Error {
         matches!(self, Self::Unauthorized { .. } | Self::Denied { .. } | Self::Login(_))
     }
 
+    /// Whether the registry refuses because nobody logged in.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        let (Self::Unauthorized { who, .. } | Self::Denied { who, .. }) = self else {
+            return false;
+        };
+        **who == Who::Nobody
+    }
+
+    /// Whether what is wrong is written in the user's own configuration.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Login(credentials::Error::Config(_)))
+    }
+
     /// How long the server asked us to stay away.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
