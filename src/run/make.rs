@@ -135,7 +135,7 @@ impl Run<'_> {
     }
 
     /// Whether the engine has the image already.
-    async fn is_in(&self, engine: &Engine, why: &Why) -> Result<bool, Error> {
+    pub(super) async fn is_in(&self, engine: &Engine, why: &Why) -> Result<bool, Error> {
         match why {
             Why::Forced | Why::NotSkippable(_) => Ok(false),
             _ => Ok(find_in_engine(engine, self.prepared.key).await?.is_some()),

@@ -1,6 +1,7 @@
 //! The whole program against real engines and real registries, on the rig that `tests/run.sh` starts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asking;
 mod changing;
 mod dockerfile_differential;
 mod engine;

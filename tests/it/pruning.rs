@@ -104,7 +104,9 @@ async fn what_an_index_in_an_index_names_stays() {
     // An index below the one that the tag points at, which are both read by us only.
     let index = |digest: &str, kind: &str| {
         let kind = format!("application/vnd.oci.image.{kind}.v1+json");
-        format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{kind}","digest":"{digest}","size":1}}]}}"#)
+        format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{kind}","digest":"{digest}","size":1}}]}}"#
+        )
     };
     let inner = index(&image, "manifest");
     let inner_digest = smartbuild_test_rig::sha256(inner.as_bytes());
