@@ -1,12 +1,13 @@
 //! Deleting images of old keys: nothing goes that any name leads to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smartbuild::{
     credentials::Anonymous,
     registry::{Client, Config, Digest, Record, Repository},
 };
 use smartbuild_test_rig::{Front, Image, Program, Ran, Registry, Rule, Work, unique};
-use std::sync::Arc;
 
 /// A repository with images of keys that are old, behind a front.
 struct Old {
