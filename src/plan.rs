@@ -18,6 +18,19 @@ pub enum Found<Image> {
     Unanswered(String),
 }
 
+impl<Image> Found<Image> {
+    /// The same with the image looked at in another way.
+    #[must_use]
+    pub fn map<Other>(self, look: impl FnOnce(Image) -> Other) -> Found<Other> {
+        match self {
+            Self::Image(image) => Found::Image(look(image)),
+            Self::Nothing => Found::Nothing,
+            Self::Impostor(reason) => Found::Impostor(reason),
+            Self::Unanswered(reason) => Found::Unanswered(reason),
+        }
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan<Image> {

@@ -1,5 +1,7 @@
 //! `smartbuild explain`.
 
+use std::path::Path;
+
 use super::{Exit, carry_out};
 use crate::{
     report,
@@ -7,10 +9,16 @@ use crate::{
     settings::Request,
 };
 
-pub(super) fn run(request: &Request, sides: &[String]) -> Result<Exit, run::Error> {
+/// `tagged` says whether a tag was typed: a directory alone is then what its image is compared with.
+pub(super) fn run(request: &Request, sides: &[String], tagged: bool) -> Result<Exit, run::Error> {
     let world = World::new(request);
     let mut sides = sides.iter().cloned().map(Side::Named);
-    let (before, after) = (sides.next(), sides.next().unwrap_or(Side::Here));
+    let (before, after) = match (sides.next(), sides.next()) {
+        (Some(Side::Named(only)), None) if tagged && Path::new(&only).is_dir() => {
+            (None, Side::Named(only))
+        }
+        (before, after) => (before, after.unwrap_or(Side::Here)),
+    };
     let difference = carry_out(&world, run::explain(request, &world, before, after))?;
     if request.json {
         report::json(&difference)?;

@@ -170,7 +170,8 @@ fn run_command(cli: Cli) -> Result<Exit, run::Error> {
         }
         Command::Man => manual::manual(Cli::command()).map(|()| Exit::Done),
         Command::Explain { options, sides } => {
-            explain::run(&request(BuildCommand { options, context: None })?, &sides)
+            let tagged = !options.tag.is_empty();
+            explain::run(&request(BuildCommand { options, context: None })?, &sides, tagged)
         }
     }
 }
@@ -196,6 +197,8 @@ fn or_a_subcommand(error: settings::Error) -> settings::Error {
 fn exit_code(error: &run::Error) -> Exit {
     use run::Error as E;
     match error {
+        E::Registry(error) if error.is_configuration() => Exit::Usage,
+        E::Base { source, .. } if source.is_configuration() => Exit::Usage,
         E::Settings(_)
         | E::NoDockerfile { .. }
         | E::Dockerfile(_)

@@ -39,11 +39,10 @@ pub(super) struct PruneOptions {
 }
 
 pub(super) fn run(options: &PruneOptions) -> Result<Exit, run::Error> {
-    let repository = options.repository.parse().map_err(|error| {
-        settings::Error::Conflict(format!("{} is not a repository: {error}", options.repository))
-    })?;
-    let world =
-        World::of(&Environment::capture(), &options.insecure_registry, Verbosity::default());
+    let environment = Environment::capture();
+    settings::registry_timeout(&environment)?;
+    let repository = settings::repository("REPOSITORY", &options.repository)?;
+    let world = World::of(&environment, &options.insecure_registry, Verbosity::default());
     let younger_than = SignedDuration::from_hours(24 * i64::from(options.older_than));
     let keep = Keep { younger_than, newest: options.keep };
     let stored = carry_out(&world, run::prune(&world, &repository, keep, options.dry_run))?;

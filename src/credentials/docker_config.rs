@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use docker_credential_aliyun::{Secret, environment::NotText};
 use serde::Deserialize;
 
@@ -23,22 +27,22 @@ const LARGEST: u64 = 4 << 20;
 #[serde(rename_all = "camelCase")]
 pub struct DockerConfig {
     /// Logins by host.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "nulls_are_default")]
     auths: BTreeMap<String, Auth>,
     /// Credential helpers by host.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "nulls_are_default")]
     cred_helpers: BTreeMap<String, String>,
     /// The credential helper of every other host.
     #[serde(default, deserialize_with = "null_is_default")]
     creds_store: String,
     /// Proxies that Docker's client hands to builds, by the engine's address, or `default`.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "nulls_are_default")]
     proxies: BTreeMap<String, Proxies>,
     /// The Docker context in use.
     #[serde(default)]
     pub current_context: Option<String>,
     /// Headers that Docker's client sends to the engine.
-    #[serde(rename = "HttpHeaders", default, deserialize_with = "null_is_default")]
+    #[serde(rename = "HttpHeaders", default, deserialize_with = "nulls_are_default")]
     pub http_headers: BTreeMap<String, String>,
     #[serde(skip)]
     source: Option<String>,
@@ -49,7 +53,8 @@ pub struct DockerConfig {
 /// One entry of `auths`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Auth {
-    /// `user:password` in Base64.
+    /// `user:password` in Base64; read when its host is asked for, for what is wrong with one host is
+    /// nothing to the others.
     #[serde(default, deserialize_with = "secret")]
     auth: Option<Secret>,
     #[serde(default)]
@@ -175,10 +180,6 @@ impl DockerConfig {
             let (line, column) = (error.line(), error.column());
             InvalidConfig::Broken { place: place.to_owned(), line, column, reason }
         })?;
-        for (key, auth) in &mut config.auths {
-            let invalid = || InvalidConfig::Auth { place: place.to_owned(), key: key.clone() };
-            auth.decode().ok_or_else(invalid)?;
-        }
         config.source = Some(place.to_owned());
         Ok(config)
     }
@@ -207,47 +208,65 @@ impl DockerConfig {
             .cred_helpers
             .get(&server_url(host))
             // People write their hosts in many ways; Docker's client matches only the plain one.
-            .or_else(|| by_host(&self.cred_helpers, host))
+            .or_else(|| by_host(&self.cred_helpers, host).map(|(_, helper)| helper))
             .map(|helper| (helper.as_str(), "credHelpers"));
         own.or(Some((self.creds_store.as_str(), "credsStore"))).filter(|(name, _)| !name.is_empty())
     }
 
     /// The login in `auths` for `host`: under its very name, else under a URL of it
     /// (`https://host/v1/`).
-    pub(super) fn auth(&self, host: &str) -> Option<Login> {
-        let exact = self.auths.get(&server_url(host)).filter(|auth| !auth.is_empty());
-        let auth = exact.or_else(|| by_host(&self.auths, host)).filter(|auth| !auth.is_empty())?;
+    ///
+    /// # Errors
+    /// When what is there for this host cannot be read.
+    pub(super) fn auth(&self, host: &str) -> Result<Option<Login>, InvalidConfig> {
+        let exact =
+            self.auths.get_key_value(&server_url(host)).filter(|(_, auth)| !auth.is_empty());
+        let found = exact.or_else(|| by_host(&self.auths, host));
+        let Some((key, auth)) = found.filter(|(_, auth)| !auth.is_empty()) else { return Ok(None) };
+        let auth = auth.clone().decoded().ok_or_else(|| InvalidConfig::Auth {
+            place: self.source().to_owned(),
+            key: key.clone(),
+        })?;
         let origin = format!("`auths` in {}", self.source());
-        let username = auth.username.clone().unwrap_or_default();
-        if let Some(token) = auth.identitytoken.as_ref().filter(|token| !token.is_empty()) {
-            return Some(Login { username, secret: token.clone(), origin, identity_token: true });
-        }
-        let secret = auth.password.clone()?;
-        Some(Login { username, secret, origin, identity_token: false })
+        let username = auth.username.unwrap_or_default();
+        let (token, password) = (auth.identitytoken.filter(filled), auth.password.filter(filled));
+        let identity_token = token.is_some();
+        let login = |secret| Login { username, secret, origin, identity_token };
+        Ok(token.or(password).map(login))
     }
 }
 
+/// Go's decoder passes over line ends; some that encode leave out the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 impl Auth {
-    /// Fills in user name and password from `auth`; `None` when it is not what it should be.
-    fn decode(&mut self) -> Option<()> {
-        let Some(auth) = self.auth.take().filter(|auth| !auth.is_empty()) else { return Some(()) };
-        let bytes = BASE64_STANDARD.decode(auth.expose().trim()).ok()?;
-        let text = Secret::new(String::from_utf8(bytes).ok()?);
+    /// With user name and password from `auth`; `None` when it is not what it should be.
+    fn decoded(mut self) -> Option<Self> {
+        let Some(auth) = self.auth.take().filter(filled) else { return Some(self) };
+        let auth: String = auth.expose().split_ascii_whitespace().collect();
+        let text = Secret::new(String::from_utf8(BASE64.decode(auth).ok()?).ok()?);
         let (username, password) = text.expose().split_once(':')?;
         self.username = Some(username.to_owned());
         self.password = Some(Secret::new(password.trim_end_matches('\0').to_owned()));
-        Some(())
+        Some(self)
     }
 
     /// Docker's client leaves `"host": {}` behind for logins that a helper holds.
     fn is_empty(&self) -> bool {
-        let filled = |secret: &Option<Secret>| secret.as_ref().is_some_and(|s| !s.is_empty());
-        !filled(&self.password) && !filled(&self.identitytoken)
+        let secrets = [&self.auth, &self.password, &self.identitytoken];
+        !secrets.into_iter().flatten().any(filled)
     }
 }
 
+fn filled(secret: &Secret) -> bool {
+    !secret.is_empty()
+}
+
 /// The entry whose key means `host`, whatever scheme and path it is written with.
-fn by_host<'a, T>(entries: &'a BTreeMap<String, T>, host: &str) -> Option<&'a T> {
+fn by_host<'a, T>(entries: &'a BTreeMap<String, T>, host: &str) -> Option<(&'a String, &'a T)> {
     let plain = |key: &str| {
         let key = key.trim();
         let key =
@@ -259,7 +278,7 @@ fn by_host<'a, T>(entries: &'a BTreeMap<String, T>, host: &str) -> Option<&'a T>
         }
     };
     let wanted = plain(host);
-    entries.iter().find(|(key, _)| plain(key) == wanted).map(|(_, value)| value)
+    entries.iter().find(|(key, _)| plain(key) == wanted)
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {
@@ -284,4 +303,14 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The same for a map, whose values may be `null` too.
+fn nulls_are_default<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    let map = Option::<BTreeMap<String, Option<T>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
 }

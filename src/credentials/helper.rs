@@ -6,7 +6,7 @@
 use std::{
     io::{self, Read, Write},
     process::{Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -130,6 +130,7 @@ pub(super) fn get(
         }
         let (helper, server) = names();
         let complaint = match complaint(text) {
+            _ if may_hold_secret(text) => "what it printed may hold a secret".to_owned(),
             silent if silent.is_empty() => "it printed no reason".to_owned(),
             complaint => complaint,
         };
@@ -163,28 +164,61 @@ fn run(
             _ => {}
         }
     }
-    let (done, finished) = mpsc::channel();
+    let (send, pieces) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
-        // A grandchild may keep the pipe open after the helper was killed, so the reader is not
+        // A grandchild may keep the pipe open after the helper has ended, so the reader is not
         // joined: it ends with the pipe.
-        thread::spawn(move || {
-            let mut answer = Vec::new();
-            let read = stdout.take(LARGEST_ANSWER).read_to_end(&mut answer);
-            let _ = done.send(read.map(|_| answer));
-        });
+        thread::spawn(move || read(stdout.take(LARGEST_ANSWER), &send));
     }
     let started = Instant::now();
-    let answer = finished.recv_timeout(deadline);
-    // The standard library cannot wait with a deadline; a helper that has answered ends at once.
-    while answer.is_ok() && started.elapsed() < deadline {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some((status.success(), answer.unwrap_or_else(|_| Ok(Vec::new()))?)));
+    let (mut answer, mut open, mut ended) = (Vec::new(), true, None);
+    while started.elapsed() < deadline {
+        if ended.is_none() {
+            ended = child.try_wait()?;
         }
-        thread::sleep(Duration::from_millis(1));
+        // The standard library cannot wait for a process and a pipe at once, nor with a deadline.
+        if open {
+            match pieces.recv_timeout(Duration::from_millis(1)) {
+                Ok(piece) => answer.extend(piece?),
+                Err(RecvTimeoutError::Disconnected) => open = false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        } else {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Nothing comes after a whole answer of a helper that has ended.
+        let is_whole = |answer: &[u8]| serde_json::from_slice::<Answer>(answer).is_ok();
+        if let Some(status) = ended.filter(|_| !open || is_whole(&answer)) {
+            return Ok(Some((status.success(), answer)));
+        }
     }
     let _ = child.kill();
     let _ = child.wait();
     Ok(None)
+}
+
+/// Passes on what a pipe gives, as it comes.
+fn read(mut pipe: impl Read, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let piece = match pipe.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => Ok(buffer[..length].to_vec()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+        let failed = piece.is_err();
+        if to.send(piece).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Whether a failing helper printed more than its reason: an answer, or part of one.
+fn may_hold_secret(text: &str) -> bool {
+    text.contains('{')
+        || text.to_ascii_lowercase().contains("secret\"")
+        || text.len() as u64 + 1 >= LARGEST_ANSWER
 }
 
 /// A helper's own words, on one line and bounded.

@@ -134,13 +134,14 @@ impl Credentials {
 
     fn find(&self, host: &str) -> Result<Option<Login>, Error> {
         let Sources { file, variable } = self.sources()?;
-        if let Some(login) = variable.as_ref().and_then(|config| config.auth(host)) {
+        let auth = |config: &DockerConfig| config.auth(host).map_err(Arc::new);
+        if let Some(login) = variable.as_ref().map(auth).transpose()?.flatten() {
             return Ok(Some(login));
         }
         if let Some(login) = self.ask_helper(file, host)? {
             return Ok(Some(login));
         }
-        if let Some(login) = file.auth(host) {
+        if let Some(login) = auth(file)? {
             return Ok(Some(login));
         }
         self.ask_library(host)

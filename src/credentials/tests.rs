@@ -97,6 +97,25 @@ fn auths_are_found_in_every_spelling() {
 }
 
 #[test]
+fn what_is_odd_about_one_host_is_nothing_to_another() {
+    let home = Home::new(
+        r#"{"auths": {
+            "null.example": null,
+            "odd.example": {"auth": "%%%"},
+            "lines.example": {"auth": "dTp3\r\nOng=\n"},
+            "bare.example": {"auth": "dTpw"},
+            "unpadded.example": {"auth": "dTpwcA"}
+        }, "credHelpers": {"null.example": null}, "proxies": {"default": null},
+        "HttpHeaders": {"X": null}}"#,
+    );
+    assert_eq!(home.pair("null.example"), None);
+    assert_eq!(home.pair("lines.example"), pair("u", "w:x"));
+    assert_eq!(home.pair("bare.example"), pair("u", "p"));
+    assert_eq!(home.pair("unpadded.example"), pair("u", "pp"));
+    assert!(home.refusal("odd.example").contains("`auth` of `odd.example` is not"));
+}
+
+#[test]
 fn without_any_configuration_there_is_no_login_and_no_error() {
     let empty = TempDir::new().unwrap();
     for environment in [
@@ -183,6 +202,28 @@ fn a_helper_that_hangs_is_ended() {
 }
 
 #[test]
+fn the_answer_of_a_helper_that_leaves_a_child_behind_is_taken() {
+    // The child is a daemon that the helper started, and has its output still.
+    let home =
+        Home::new(r#"{"credsStore": "mine"}"#).helper("mine", &format!("{ANSWER}\nsleep 60 &"));
+    assert_eq!(home.pair("r.example"), pair("helped", "s3cret-r.example"));
+}
+
+#[test]
+fn a_helper_that_fails_after_it_answered_is_not_repeated() {
+    for script in [
+        format!("{ANSWER}\nexit 1"),
+        "printf '\"Secret\":\"s3cret\"'; exit 1".to_owned(),
+        "printf s3cret; head -c 2000000 /dev/zero | tr '\\0' x; exit 1".to_owned(),
+    ] {
+        let home = Home::new(r#"{"credsStore": "mine"}"#).helper("mine", &script);
+        let error = home.refusal("r.example");
+        assert!(!error.contains("s3cret"), "{error}");
+        assert!(error.contains("may hold a secret"), "{error}");
+    }
+}
+
+#[test]
 fn a_helper_need_not_read_its_input() {
     let deaf = "#!/bin/sh\nexec <&-\necho '{\"Username\":\"u\",\"Secret\":\"s\"}'\n";
     let home = Home::new("{}").program("deaf", deaf);
@@ -202,8 +243,9 @@ fn a_broken_configuration_is_named_with_its_place_and_without_its_content() {
     assert!(error.contains("it is not JSON") && !error.contains("hunter2"), "{error}");
     let error = Home::new(r#"{"auths": {"r.example": {"auth": 7}}}"#).refusal("r.example");
     assert!(error.contains("a value is of the wrong type"), "{error}");
-    let error = Home::new(r#"{"auths": {"r.example": {"auth": "aHVudGVyMg=="}}}"#);
-    let error = error.refusal("x.example");
+    let home = Home::new(r#"{"auths": {"r.example": {"auth": "aHVudGVyMg=="}}}"#);
+    assert_eq!(home.pair("x.example"), None, "nothing is wrong with this one");
+    let error = home.refusal("r.example");
     assert!(error.contains("`auth` of `r.example` is not user:password"), "{error}");
     let error = Home::new("{}").with("DOCKER_AUTH_CONFIG", "nonsense").refusal("r.example");
     assert!(error.starts_with("DOCKER_AUTH_CONFIG is broken at line 1"), "{error}");

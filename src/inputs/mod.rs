@@ -10,6 +10,7 @@
 mod difference;
 mod encode;
 mod files;
+mod hidden;
 mod key;
 mod parts;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use docker_credential_aliyun::secret::Secret;
 use reqwest::{
-    StatusCode,
+    StatusCode, Url,
     header::{HeaderMap, HeaderName, RETRY_AFTER},
 };
 use serde::Deserialize;
@@ -28,6 +28,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// Where it came from, after redirects.
+    pub(super) url: Url,
     pub(super) place: Place,
 }
 
@@ -35,18 +37,26 @@ impl Answer {
     /// Reads the body: `limit` bytes of a success, enough of an error to say what it is.
     pub(super) async fn read(incoming: Incoming, limit: u64) -> Result<Self, Error> {
         let (status, headers) = (incoming.status(), incoming.headers().clone());
-        let place = incoming.place.clone();
+        let (url, place) = (incoming.url().clone(), incoming.place.clone());
         let body = if status.is_success() {
             incoming.document(limit).await?
         } else {
             // An error stays one, whatever becomes of its explanation.
             incoming.document(LARGEST_ERROR).await.unwrap_or_default()
         };
-        Ok(Self { status, headers, body, place })
+        Ok(Self { status, headers, body, url, place })
     }
 
     pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
         text(&self.headers, name)
+    }
+
+    /// The error that this answer is where no login is to be had: from a server that is not the
+    /// registry.
+    pub(super) fn refused(&self) -> Error {
+        let Place { action, host } = self.place.clone();
+        let message = Said::read(&self.body).message;
+        Error::Refused { action, host, status: self.status.as_u16(), message }
     }
 
     /// The error that this answer is, when it is no success.

@@ -30,6 +30,8 @@ use crate::credentials::{self, Login, Logins};
 
 /// How long a token lives whose service does not say (`token.md`).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// No run takes longer, and no clock can be asked for all that a service may say.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A token is renewed this long before it ends, for a request takes time to arrive.
 const MARGIN: Duration = Duration::from_secs(10);
 /// A token is never asked for more repositories than this at once: services bound their URLs.
@@ -304,9 +306,9 @@ impl Service {
         };
         let document: TokenDocument = serde_json::from_slice(&answer.body)
             .map_err(|_| place.protocol("answered something that is no token"))?;
-        let life = document.expires_in.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)));
-        let life = life.transpose().ok().flatten().unwrap_or(DEFAULT_LIFE);
-        let token = document.token.or(document.access_token).filter(|token| !token.is_empty());
+        let life = document.life();
+        let filled = |token: &Secret| !token.is_empty();
+        let token = document.token.filter(filled).or(document.access_token.filter(filled));
         let header = token
             .and_then(|token| HeaderValue::try_from(format!("Bearer {}", token.expose())).ok())
             .ok_or_else(|| {
@@ -379,7 +381,18 @@ struct TokenDocument {
     token: Option<Secret>,
     #[serde(default, deserialize_with = "answer::secret")]
     access_token: Option<Secret>,
-    expires_in: Option<f64>,
+    /// Seconds, as a number or as a text of one.
+    #[serde(default)]
+    expires_in: serde_json::Value,
+}
+
+impl TokenDocument {
+    /// How long the token lives; what says nothing that can be understood says nothing.
+    fn life(&self) -> Duration {
+        let text = self.expires_in.as_str().and_then(|text| text.trim().parse().ok());
+        let Some(seconds) = self.expires_in.as_f64().or(text) else { return DEFAULT_LIFE };
+        Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST_LIFE).min(LONGEST_LIFE)
+    }
 }
 
 fn who(login: Option<&Login>) -> Who {
@@ -408,4 +421,29 @@ fn sensitive(mut header: HeaderValue) -> HeaderValue {
 /// Whether credentials for `base` may go to `url`.
 pub(super) fn may_see_credentials(base: &Base, url: &Url) -> bool {
     same_origin(&base.url, url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_as_long_as_its_document_says_in_whatever_form() {
+        let life = |text: &str| {
+            let document: TokenDocument = serde_json::from_str(text).unwrap();
+            document.life().as_secs()
+        };
+        for (text, seconds) in [
+            ("{}", 60),
+            (r#"{"expires_in":null}"#, 60),
+            (r#"{"expires_in":300}"#, 300),
+            (r#"{"expires_in":"300"}"#, 300),
+            (r#"{"expires_in":"soon"}"#, 60),
+            (r#"{"expires_in":-1}"#, 0),
+            (r#"{"expires_in":1e19}"#, 86_400),
+            (r#"{"expires_in":1e300}"#, 86_400),
+        ] {
+            assert_eq!(life(text), seconds, "{text}");
+        }
+    }
 }

@@ -159,7 +159,7 @@ impl Client {
             return Ok(Start::Mounted);
         }
         let base = host.base(&self.transport, &request.action).await?;
-        host.answered_location(&base, &base.url, &answer).map(Start::Upload)
+        host.answered_location(&base, &answer).map(Start::Upload)
     }
 
     /// Uploads content, going on where the registry has got to when the connection breaks.
@@ -252,7 +252,7 @@ impl Client {
             let method = Method::PATCH;
             let outgoing = Outgoing { method, url: url.clone(), headers, body, action };
             let answer = host.send_stream(&self.transport, outgoing, scopes).await?;
-            url = host.answered_location(&base, &url, &answer)?;
+            url = host.answered_location(&base, &answer)?;
         }
         url.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
         let body = if whole && rest > 0 {
@@ -281,7 +281,7 @@ impl Client {
             return Ok(None);
         };
         let base = host.base(&self.transport, action).await?;
-        let url = host.answered_location(&base, &session.url, &answer).unwrap_or(session.url);
+        let url = host.answered_location(&base, &answer).unwrap_or(session.url);
         Ok(Some(Session { url, offset, doubtful: false }))
     }
 }

@@ -16,7 +16,7 @@ use futures_util::{
 };
 use reqwest::{
     Method,
-    header::{ACCEPT, CONTENT_TYPE, HeaderName, LINK},
+    header::{ACCEPT, CONTENT_TYPE, HeaderName},
 };
 use serde::Deserialize;
 
@@ -29,8 +29,9 @@ use super::{
     exchange::{Host, Request, value},
     image_config::ImageConfig,
     manifest::{Descriptor, Manifest, media_type},
+    pages,
     reference::{Reference, Repository, Tag, TagOrDigest},
-    transport::{Statistics, Transport},
+    transport::{Place, Statistics, Transport},
 };
 use crate::{credentials::Logins, platform::Platform};
 
@@ -66,6 +67,14 @@ impl Access {
         };
         Scopes::of(repository.path(), actions)
     }
+}
+
+/// What a registry holds under the name of a manifest.
+pub(super) struct Raw {
+    pub(super) content_type: String,
+    pub(super) bytes: Bytes,
+    /// Verified.
+    pub(super) digest: Digest,
 }
 
 /// The registry client: one for a process, shared by reference.
@@ -115,6 +124,15 @@ impl Client {
     /// # Errors
     /// When the registry cannot be asked, or what it answers is not the manifest asked for.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, Error> {
+        let Some(Raw { content_type, bytes, digest }) = self.raw_manifest(reference).await? else {
+            return Ok(None);
+        };
+        let manifest = Manifest::with_digest(&content_type, bytes, digest);
+        manifest.map(Some).map_err(|source| Error::manifest(reference, source))
+    }
+
+    /// The same before anybody has looked into it.
+    pub(super) async fn raw_manifest(&self, reference: &Reference) -> Result<Option<Raw>, Error> {
         let path = manifest_path(&reference.repository, &reference.target());
         let scopes = Access::Pull.scopes(&reference.repository);
         let action = format!("read {}", reference.familiar());
@@ -129,8 +147,7 @@ impl Client {
         }
         let digest = verified(reference, &answer)?;
         let content_type = answer.header(CONTENT_TYPE).unwrap_or_default().to_owned();
-        let manifest = Manifest::with_digest(&content_type, answer.body, digest);
-        manifest.map(Some).map_err(|source| Error::manifest(reference, source))
+        Ok(Some(Raw { content_type, bytes: answer.body, digest }))
     }
 
     /// The digest that a reference means now. `None` when the registry has none of that name.
@@ -250,41 +267,48 @@ impl Client {
             .map_err(|error| Error::manifest(&repository.pinned(manifest.digest.clone()), error))
     }
 
-    /// All tags of a repository; none when the registry does not know it.
+    /// All tags of a repository; `None` when the registry does not know it.
     ///
     /// # Errors
-    /// When the registry cannot be asked, or its list makes no sense.
-    pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, Error> {
+    /// When the registry cannot be asked, or its list makes no sense or cannot be read to its end:
+    /// whoever took a part for the whole would miss what must not be deleted.
+    pub async fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
         #[derive(Deserialize)]
         struct Page {
             tags: Option<Vec<String>>,
         }
         let host = self.host(repository.host());
+        let action = format!("list the tags of {}", repository.familiar());
         let mut tags = Vec::new();
         let mut path = format!("/v2/{}/tags/list?n=1000", repository.path());
-        for _ in 0..MOST_PAGES {
+        for page in 0..MOST_PAGES {
             let scopes = Access::Pull.scopes(repository);
-            let action = format!("list the tags of {}", repository.familiar());
-            let request = Request::new(Method::GET, &path, scopes, action)
-                .expecting(&[404])
+            // Only the first can say that there is no such repository.
+            let expected: &[u16] = if page == 0 { &[404] } else { &[] };
+            let request = Request::new(Method::GET, &path, scopes, action.clone())
+                .expecting(expected)
                 .up_to(LARGEST_PAGE);
             let answer = host.ask(&self.transport, &request).await?;
             if answer.status == 404 {
-                return Ok(tags);
+                return Ok(None);
             }
             let page: Page = serde_json::from_slice(&answer.body)
                 .map_err(|_| answer.place.protocol("answers with something that is no list"))?;
             // What is no tag cannot be asked for either.
             tags.extend(page.tags.unwrap_or_default().iter().filter_map(|tag| tag.parse().ok()));
-            match answer.header(LINK).and_then(next_page) {
-                None => return Ok(tags),
+            let next = pages::next(&answer.headers, &answer.url).map_err(|_| {
+                answer.place.protocol("names the next page of its list in a way that leads nowhere")
+            })?;
+            match next {
+                None => return Ok(Some(tags)),
                 Some(next) if next == path => {
                     return Err(answer.place.protocol("repeats one page of its list for ever"));
                 }
                 Some(next) => path = next,
             }
         }
-        Ok(tags)
+        let place = Place { action, host: repository.host().to_owned() };
+        Err(place.protocol(format!("has more than {MOST_PAGES} pages of them")))
     }
 
     /// The digest of each of `tags`, those left out that are gone by now.
@@ -310,7 +334,7 @@ impl Client {
     /// Deletes a manifest, and with it every tag that points at it; `false` when there was none.
     ///
     /// # Errors
-    /// [`Error::Refused`] from a registry that deletes nothing.
+    /// [`Error::NoDeletion`] from a registry that deletes nothing.
     pub async fn delete(
         &self,
         repository: &Repository,
@@ -320,8 +344,13 @@ impl Client {
         let scopes = Access::Delete.scopes(repository);
         let action = format!("delete {}", named(repository, target));
         let request = Request::new(Method::DELETE, &path, scopes, action).expecting(&[404]);
-        let answer = self.host(repository.host()).ask(&self.transport, &request).await?;
-        Ok(answer.status != 404)
+        match self.host(repository.host()).ask(&self.transport, &request).await {
+            Ok(answer) => Ok(answer.status != 404),
+            Err(Error::Refused { action, host, status: 405, .. }) => {
+                Err(Error::NoDeletion { action, host })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn host(&self, name: &str) -> Arc<Host> {
@@ -370,20 +399,6 @@ fn no_platform(repository: &Repository, manifest: &Manifest, platform: &Platform
     }
 }
 
-/// The path of the next page from a `Link` header (RFC 8288): always on the same registry.
-fn next_page(link: &str) -> Option<String> {
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    if !parameters.replace('"', "").to_ascii_lowercase().contains("rel=next") {
-        return None;
-    }
-    let path = match target.split_once("://") {
-        Some((_, rest)) => rest.find('/').map(|slash| &rest[slash..])?,
-        None => target,
-    };
-    // Two slashes would name another host.
-    (path.starts_with('/') && !path.starts_with("//")).then(|| path.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,16 +417,5 @@ mod tests {
         spawnable(&client.digests(repository, Vec::new()));
         let manifest = client.manifest(&reference);
         spawnable(&manifest);
-    }
-
-    #[test]
-    fn the_next_page_is_on_the_same_registry() {
-        let next = |link: &str| next_page(link);
-        let path = Some("/v2/a/tags/list?last=x&n=2".to_owned());
-        assert_eq!(next(r#"</v2/a/tags/list?last=x&n=2>; rel="next""#), path);
-        assert_eq!(next("<https://evil.example/v2/a/tags/list?last=x&n=2>;rel=next"), path);
-        assert_eq!(next("<//evil.example/x>; rel=next"), None);
-        assert_eq!(next("</v2/a>; rel=prev"), None);
-        assert_eq!(next("nonsense"), None);
     }
 }

@@ -51,7 +51,7 @@ impl Timeouts {
             connect: silence.min(Self::default().connect),
             answer: silence,
             idle: silence,
-            document: silence * 2,
+            document: silence.saturating_mul(2),
         }
     }
 }

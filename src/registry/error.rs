@@ -159,6 +159,17 @@ pub enum Error {
         /// What the server said.
         message: String,
     },
+    /// A registry that deletes nothing.
+    #[error(
+        "cannot {action}: {host} does not delete; deletion has to be enabled there (for \
+         distribution's registry: `storage.delete.enabled`)"
+    )]
+    NoDeletion {
+        /// What was to be done, to what.
+        action: String,
+        /// The host.
+        host: String,
+    },
     /// A manifest that names content which the registry does not have. It may have it in a moment:
     /// storage that several pipelines write to at once is seen half-written now and then.
     #[error("cannot {action}: {host} does not have a blob that it names{}", said(message))]
@@ -231,6 +242,21 @@ impl Error {
     #[must_use]
     pub fn is_access(&self) -> bool {
         matches!(self, Self::Unauthorized { .. } | Self::Denied { .. } | Self::Login(_))
+    }
+
+    /// Whether the registry refuses because nobody logged in.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        let (Self::Unauthorized { who, .. } | Self::Denied { who, .. }) = self else {
+            return false;
+        };
+        **who == Who::Nobody
+    }
+
+    /// Whether what is wrong is written in the user's own configuration.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Login(credentials::Error::Config(_)))
     }
 
     /// How long the server asked us to stay away.

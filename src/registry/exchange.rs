@@ -156,7 +156,8 @@ impl Host {
         transport: &Transport,
         scopes: &Scopes,
     ) -> Result<(), Error> {
-        let action = format!("reach {}", self.name);
+        // The error names the host.
+        let action = "ask the registry".to_owned();
         // The token that the other fetches is then good for this too.
         self.auth.want(scopes).await;
         drop(self.gate.lock().await);
@@ -167,7 +168,11 @@ impl Host {
             return self.auth.authorization(transport, &purpose).await.map(drop);
         }
         let ping = Request::new(Method::GET, "/v2/", scopes.clone(), action);
-        self.ask(transport, &ping.expecting(&[401, 403, 404])).await.map(drop)
+        match self.ask(transport, &ping.expecting(&[401, 403, 404])).await {
+            // Nothing depends on this path: what matters is asked for by name.
+            Ok(_) | Err(Error::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends a request until it is answered, and reads the answer.
@@ -241,7 +246,8 @@ impl Host {
         answered
     }
 
-    /// Sends a request, with another authorization when the registry refuses the first.
+    /// Sends a request, with another authorization when the registry refuses the first. What another
+    /// server answers that it sent us to is no word of the registry's, and changes no login.
     async fn authorised(
         &self,
         transport: &Transport,
@@ -255,6 +261,9 @@ impl Host {
             let incoming = self.routed(transport, request, &base, &authorization).await?;
             if incoming.status() != StatusCode::UNAUTHORIZED {
                 return Ok((incoming, authorization.who));
+            }
+            if !may_see_credentials(&base, incoming.url()) {
+                return Err(Answer::read(incoming, request.limit).await?.refused());
             }
             let headers = incoming.headers();
             let better =
@@ -332,14 +341,16 @@ impl Host {
         let purpose = Purpose { base: &base, needed: scopes, action: outgoing.action };
         let authorization = self.auth.authorization(transport, &purpose).await?;
         let mut outgoing = outgoing;
-        if let Some(header) = &authorization.header
-            && may_see_credentials(&base, &outgoing.url)
-        {
+        let own = may_see_credentials(&base, &outgoing.url);
+        if let Some(header) = authorization.header.as_ref().filter(|_| own) {
             outgoing.headers.insert(AUTHORIZATION, header.clone());
         }
         let answer = Answer::read(transport.send(outgoing).await?, LARGEST_PING).await?;
         if answer.status.is_success() {
             return Ok(answer);
+        }
+        if answer.status == StatusCode::UNAUTHORIZED && !own {
+            return Err(answer.refused());
         }
         if answer.status == StatusCode::UNAUTHORIZED && authorization.is_token() {
             let headers = &answer.headers;
@@ -366,13 +377,8 @@ impl Host {
     }
 
     /// The same for an answer that was read.
-    pub(super) fn answered_location(
-        &self,
-        base: &Base,
-        from: &Url,
-        answer: &Answer,
-    ) -> Result<Url, Error> {
-        self.place_at(base, from, answer.header(LOCATION), &answer.place)
+    pub(super) fn answered_location(&self, base: &Base, answer: &Answer) -> Result<Url, Error> {
+        self.place_at(base, &answer.url, answer.header(LOCATION), &answer.place)
     }
 
     fn place_at(

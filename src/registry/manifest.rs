@@ -43,7 +43,7 @@ pub mod media_type {
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the content is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub media_type: String,
     /// The content's digest.
     pub digest: Digest,
@@ -53,10 +53,14 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<DescriptorPlatform>,
     /// Where else the content is: set on "foreign" layers, which are in no registry.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Notes of whoever wrote the descriptor.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// What an artifact is, when the descriptor is of its manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,9 +94,11 @@ impl Descriptor {
 /// A platform as an index writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescriptorPlatform {
-    /// `amd64`.
+    /// `amd64`; empty where an index does not say.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub architecture: String,
-    /// `linux`.
+    /// `linux`; empty where an index does not say.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub os: String,
     /// Version of Windows.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
@@ -141,11 +147,20 @@ pub struct ImageManifest {
     #[serde(default, deserialize_with = "null_is_empty")]
     pub layers: Vec<Descriptor>,
     /// Notes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 
-fn null_is_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Descriptor>, D::Error> {
+/// Go writes `null` for what is empty.
+fn null_is_empty<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
@@ -159,9 +174,14 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The images, and what belongs to them (attestations have the platform `unknown/unknown`).
+    #[serde(deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
     /// Notes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -495,6 +515,16 @@ mod tests {
             format!(r#"{{"schemaVersion":2,"config":{{"digest":"{D}","size":1}},"layers":null}}"#);
         let manifest = Manifest::parse(media_type::OCI_MANIFEST, Bytes::from(text)).unwrap();
         assert_eq!(manifest.image().unwrap().layers, []);
+    }
+
+    #[test]
+    fn an_index_may_say_null_and_half_a_platform() {
+        let text = format!(
+            r#"{{"schemaVersion":2,"annotations":null,"manifests":[{{"mediaType":null,"digest":"{D}","size":1,
+                "urls":null,"annotations":null,"platform":{{"os":"linux"}}}}]}}"#
+        );
+        let manifest = Manifest::parse(media_type::OCI_INDEX, Bytes::from(text)).unwrap();
+        assert_eq!(manifest.index().unwrap().manifests.len(), 1);
     }
 
     #[test]

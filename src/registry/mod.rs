@@ -17,6 +17,8 @@ mod error;
 mod exchange;
 mod image_config;
 mod manifest;
+mod pages;
+mod reach;
 mod records;
 mod reference;
 mod retry;
@@ -34,6 +36,7 @@ pub use manifest::{
     Descriptor, DescriptorPlatform, ImageManifest, Index, InvalidManifest, Manifest, View,
     media_type,
 };
+pub use reach::Reached;
 pub use records::{RECORD_SUFFIX, Record, RecordHead, record_tag};
 pub use reference::{InvalidReference, InvalidTag, Reference, Repository, Tag, TagOrDigest};
 pub use sign::{SigningKey, Untrusted, WeakKey};

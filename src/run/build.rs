@@ -98,6 +98,34 @@ pub(super) fn is_ours(repository: &Repository) -> bool {
     !(repository.host() == "docker.io" && repository.path().starts_with("library/"))
 }
 
+/// The image that a registry has which need not be asked: what is wrong with it is a warning or, with
+/// `--strict`, an error.
+pub(super) async fn look_in(
+    home: &Repository,
+    sought: &Sought<'_>,
+    request: &Request,
+    world: &World,
+) -> Result<Option<Manifest>, Error> {
+    let why = match publish::find(&world.client(), home, sought).await {
+        Ok(Found::Image(manifest)) => return Ok(Some(manifest)),
+        Ok(Found::Nothing) => return Ok(None),
+        Ok(Found::Impostor(reason)) => Why::Impostor(reason),
+        Ok(Found::Unanswered(reason)) => Why::Unanswered(reason),
+        Err(error) if request.strict => return Err(error.into()),
+        // Who never logged in there does not expect an image from there.
+        Err(error) if error.is_anonymous() => {
+            world.reporter.detail(|| format!("the registry was of no help: {error}"));
+            return Ok(None);
+        }
+        Err(error) => Why::Unanswered(error.to_string()),
+    };
+    if request.strict {
+        return Err(Error::Strict(format!("{why} (--strict)")));
+    }
+    world.reporter.warn(&why.to_string());
+    Ok(None)
+}
+
 /// Says why it is built; what is unexpected is a warning or, with `--strict`, an error.
 pub(super) fn announce(why: &Why, request: &Request, world: &World) -> Result<(), Error> {
     if why.is_unexpected() {
@@ -242,10 +270,11 @@ impl<'a> Run<'a> {
             let id = Some(image.id.digest().clone());
             return Ok(self.report(Outcome::Pulled, Some(manifest.digest), id, tags, None));
         }
-        if let Some(why) = &why {
-            announce(why, self.request, self.world)?;
-        }
+        let missing = why.is_none() && self.prepared.find_in(self.engine().await?).await?.is_none();
         let why = why.unwrap_or(Why::Missing);
+        if missing || why != Why::Missing {
+            announce(&why, self.request, self.world)?;
+        }
         let (outcome, image, _) = self.image(&why).await?;
         let tags = self.names(TagChange::Local);
         let why = (outcome == Outcome::Built).then_some(why);
@@ -263,18 +292,11 @@ impl<'a> Run<'a> {
         if self.prepared.find_in(self.engine().await?).await?.is_some() {
             return Ok(None);
         }
-        match publish::find(&self.world.client(), &home, &self.sought()).await {
-            Ok(Found::Image(manifest)) => {
-                let image = self.pull(&home, &manifest).await?;
-                Ok(Some((manifest, image)))
-            }
-            Ok(_) => Ok(None),
-            Err(error) if self.request.strict => Err(error.into()),
-            Err(error) => {
-                self.world.reporter.detail(|| format!("the registry was of no help: {error}"));
-                Ok(None)
-            }
-        }
+        let Some(manifest) = look_in(&home, &self.sought(), self.request, self.world).await? else {
+            return Ok(None);
+        };
+        let image = self.pull(&home, &manifest).await?;
+        Ok(Some((manifest, image)))
     }
 
     /// What changed since the image that one of the names points at, where its record can be read.
@@ -285,7 +307,8 @@ impl<'a> Run<'a> {
         for name in self.since {
             let Ok(Some(key)) = records::key_of(&client, name, &platform).await else { continue };
             let Ok(Some(before)) = records::get(&client, &home, key).await else { continue };
-            let difference = Difference::between(&before, &self.prepared.inputs);
+            let after = self.prepared.inputs.hiding(&self.request.build_args).hiding_like(&before);
+            let difference = Difference::between(&before, &after);
             if !difference.is_empty() {
                 return Some(format!("since {}: {}", name.familiar(), difference.summary()));
             }

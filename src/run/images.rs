@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use futures_util::future::join_all;
 
-use super::{Error, World};
+use super::{Error, World, publish::may_pass};
 use crate::{
     dockerfile::{BaseImage, Frontend, ImageKey, ImageUse, Role},
     engine::{self, LocalImage},
     inputs::{Image, ImageIdentity},
     platform::Platform,
-    registry::{Digest, ImageConfig, Reference},
+    registry::{self, Digest, ImageConfig, Reference},
     settings::{BasePolicy, Request},
 };
 
@@ -32,6 +32,8 @@ struct Resolved {
     pin: Option<Digest>,
     /// Its configuration, where it was asked for.
     base: Option<BaseImage>,
+    /// Why it is the engine's, where the registry should have been asked and could not be.
+    warning: Option<String>,
 }
 
 impl<'a> Found<'a> {
@@ -68,6 +70,7 @@ impl<'a> Found<'a> {
         let found = match frontend.image.parse::<Reference>() {
             Ok(reference) => match reference.digest.clone() {
                 Some(digest) => Ok(Some(digest)),
+                None if self.request.offline => Err("no registry is asked (--offline)".to_owned()),
                 None => self
                     .world
                     .client()
@@ -100,13 +103,19 @@ impl<'a> Found<'a> {
         } else {
             self.ask_registry(&reference, &key.platform, is_base).await
         };
+        let fault = |source| Error::Base { name: key.name.clone(), source: Box::new(source) };
         match answer {
             Ok(Some(resolved)) => Ok(resolved),
+            Err(error) if !self.may_be_in_engine(&reference, &error) => Err(fault(error)),
             answer => match (self.ask_engine(key).await, answer) {
-                (Ok(Some(image)), _) => Ok(self.local(key, &image)),
-                (_, Err(source)) => {
-                    Err(Error::Base { name: key.name.clone(), source: Box::new(source) })
+                (Ok(Some(image)), answer) => {
+                    let warning = answer.err().filter(|error| !is_absent(&reference, error));
+                    let warning = warning.map(|error| {
+                        format!("{} is the one that the engine has, for {error}", key.name)
+                    });
+                    Ok(Resolved { warning, ..self.local(key, &image) })
                 }
+                (_, Err(source)) => Err(fault(source)),
                 (Ok(None), _) => Err(Error::NoBase { name: key.name.clone(), engine: "" }),
                 (Err(_), _) => Err(Error::NoBase {
                     name: key.name.clone(),
@@ -116,12 +125,21 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// Whether the engine may have the image although its registry gave an error: where that says that
+    /// the image is not there or, with less strictness, may well be another one in a minute. A login
+    /// that is refused or broken is for the user to mend.
+    fn may_be_in_engine(&self, reference: &Reference, error: &registry::Error) -> bool {
+        use registry::Error as E;
+        let passes = matches!(error, E::UnknownHost { .. } | E::Connect { .. }) || may_pass(error);
+        is_absent(reference, error) || passes && !self.request.strict
+    }
+
     async fn ask_registry(
         &self,
         reference: &Reference,
         platform: &Platform,
         is_base: bool,
-    ) -> Result<Option<Resolved>, crate::registry::Error> {
+    ) -> Result<Option<Resolved>, registry::Error> {
         let client = self.world.client();
         let by_name = self.request.base_policy == BasePolicy::Tag && reference.digest.is_none();
         let (digest, base) = if is_base {
@@ -152,7 +170,7 @@ impl<'a> Found<'a> {
         };
         let identity =
             if by_name { ImageIdentity::NameOnly } else { ImageIdentity::Digest(digest.clone()) };
-        Ok(Some(Resolved { identity, pin: Some(digest), base }))
+        Ok(Some(Resolved { identity, pin: Some(digest), base, warning: None }))
     }
 
     /// The image in the engine's store, where an engine answers and may be asked.
@@ -173,7 +191,13 @@ impl<'a> Found<'a> {
             identity: ImageIdentity::EngineId(image.id.digest().clone()),
             pin: None,
             base: Some(base),
+            warning: None,
         }
+    }
+
+    /// What a person should know of where the images came from.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.images.values().filter_map(|image| image.warning.clone())
     }
 
     /// The configurations of the bases, for the slice. A directory that takes the place of an image
@@ -235,6 +259,16 @@ impl<'a> Found<'a> {
     }
 }
 
+/// Whether an error is a registry's way to say that it does not have an image. Docker Hub does not tell
+/// strangers what is private from what is not there, and asks who may not see it to log in.
+fn is_absent(reference: &Reference, error: &registry::Error) -> bool {
+    use registry::Error as E;
+    let hidden = matches!(error, E::Denied { .. })
+        || matches!(error, E::Unauthorized { who, .. } if **who == registry::Who::Nobody);
+    matches!(error, E::NotFound { .. } | E::NoPlatform { .. })
+        || hidden && reference.host() == "docker.io"
+}
+
 fn base_image(config: &ImageConfig) -> BaseImage {
     BaseImage {
         env: config.env.iter().map(|line| variable(line)).collect(),
@@ -245,4 +279,31 @@ fn base_image(config: &ImageConfig) -> BaseImage {
 fn variable(line: &str) -> (String, String) {
     let (name, value) = line.split_once('=').unwrap_or((line, ""));
     (name.to_owned(), value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{Error as E, Who};
+
+    #[test]
+    fn only_what_says_so_is_absent() {
+        let (action, host, message) = (String::new(), String::new(), String::new());
+        let user = || Who::User { name: "ci".into(), origin: String::new() };
+        let unauthorized = |who| E::Unauthorized {
+            action: action.clone(),
+            host: host.clone(),
+            who: Box::new(who),
+            message: message.clone(),
+        };
+        let is = |name: &str, error: &E| is_absent(&name.parse().unwrap(), error);
+        assert!(is("mine", &unauthorized(Who::Nobody)));
+        assert!(is("docker.io/team/mine:1", &unauthorized(Who::Nobody)));
+        assert!(!is("mine", &unauthorized(user())), "a login that is refused");
+        assert!(!is("r.example/mine", &unauthorized(Who::Nobody)));
+        let missing =
+            E::NotFound { action: action.clone(), host: host.clone(), message: message.clone() };
+        assert!(is("r.example/mine", &missing));
+        assert!(!is("mine", &E::Connect { action, host, reason: String::new() }));
+    }
 }

@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod images;
 mod make;
+mod names;
 mod parts;
 mod prepare;
 mod prune;

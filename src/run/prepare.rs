@@ -110,6 +110,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     let (mut trees, roots) = trees?;
     warnings.extend(trees.values().flat_map(|tree| &tree.warnings).map(ToString::to_string));
 
+    warnings.extend(found.warnings());
     let pins = found.pins(&slice.images);
     let frontend_pin = found.frontend_pin();
     let frontend_pin = frontend_pin.as_ref().map(|(frontend, digest)| (*frontend, digest.as_str()));

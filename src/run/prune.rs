@@ -5,18 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Error, World, records};
+use super::{Error, World, names::Names, records};
 use crate::{
     inputs::Key,
-    registry::{self, Client, Digest, RECORD_SUFFIX, Reference, Repository, Tag},
+    registry::{self, Client, Digest, Reached, Repository, record_tag},
 };
 
 /// Questions to the registry at once.
 const AT_ONCE: usize = 8;
+/// So many images are deleted for one look at the tags.
+const BATCH: usize = 16;
+/// Publishing never takes longer from the record to the key's tag.
+const PUBLISHING: SignedDuration = SignedDuration::from_hours(1);
 
 /// What to keep.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,12 @@ pub struct Stored {
     pub fate: Fate,
 }
 
+impl Stored {
+    fn is_index(&self) -> bool {
+        !self.parts.is_empty()
+    }
+}
+
 /// What becomes of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,101 +77,132 @@ fn as_text<S: serde::Serializer>(
     time.map(|time| time.to_string()).serialize(serializer)
 }
 
-/// Lists the images of keys in `repository`, decides, and deletes unless it is a dry run. Records go
-/// before their images and indexes before what they name, so that nothing is left that names what is
-/// gone if this is interrupted.
+/// Lists the images of keys in `repository`, decides, and deletes unless it is a dry run. Indexes go
+/// before what they name, and images before their records: what an interruption leaves behind is a
+/// record of nothing, which the next run finds.
+///
+/// Somebody may point a name at an image while this runs. So the tags are read again before every few
+/// images, and what has a name by then stays.
 ///
 /// # Errors
-/// When the registry cannot be asked, or deletes nothing.
+/// When the registry cannot be asked, has no such repository, or deletes nothing.
 pub async fn prune(
     world: &World,
     repository: &Repository,
     keep: Keep,
     dry_run: bool,
 ) -> Result<Vec<Stored>, Error> {
-    let stored = decide(list(world, repository).await?, keep, Timestamp::now());
+    let client = world.client();
+    let names = Names::of(&client, repository, None).await?;
+    let found = list(&client, repository, &names).await?;
+    let mut stored = decide(found, keep, Timestamp::now());
     if dry_run {
         return Ok(stored);
     }
-    let client = world.client();
-    let doomed = stored.iter().filter(|image| image.fate == Fate::Deleted);
-    let (images, indexes): (Vec<_>, Vec<_>) = doomed.partition(|image| image.parts.is_empty());
-    for image in indexes.into_iter().chain(images) {
-        let record: Option<Tag> = format!("{}{RECORD_SUFFIX}", image.key).parse().ok();
-        if let Some(record) = record
-            && let Some(digest) = client.resolve(&repository.tagged(record)).await?
-        {
-            client.delete(repository, &digest.into()).await?;
+    let doomed = stored.iter().enumerate().filter(|(_, image)| image.fate == Fate::Deleted);
+    let (indexes, images): (Vec<_>, Vec<_>) = doomed.partition(|(_, image)| image.is_index());
+    let order: Vec<usize> = indexes.into_iter().chain(images).map(|(place, _)| place).collect();
+    for batch in order.chunks(BATCH) {
+        let now = Names::of(&client, repository, Some(&names)).await?;
+        let named = needed(&now, &stored);
+        for &place in batch {
+            let image = &mut stored[place];
+            if let Some(tags) = named.get(&image.digest) {
+                image.fate = if tags.is_empty() { Fate::Recent } else { Fate::Tagged };
+                image.tags = tags.iter().cloned().collect();
+                continue;
+            }
+            client.delete(repository, &image.digest.clone().into()).await?;
+            delete_record(&client, repository, image.key).await?;
         }
-        client.delete(repository, &image.digest.clone().into()).await?;
     }
+    records_of_nothing(world, repository, keep, &names).await?;
     Ok(stored)
 }
 
-/// Every image that stands under a key, with the tags that share its manifest.
-async fn list(world: &World, repository: &Repository) -> Result<Vec<Stored>, Error> {
-    let client = world.client();
-    let tags = client.tags(repository).await?;
-    // A record is found by its key; what it points at does not matter.
-    let tags = tags.into_iter().filter(|tag| !tag.as_str().ends_with(RECORD_SUFFIX));
-    let found: Vec<(Tag, Option<Found>)> = stream::iter(tags)
-        .map(async |tag| {
-            let found = look(&client, &repository.tagged(tag.clone())).await?;
-            Ok::<_, registry::Error>((tag, found))
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
-    let mut keys: Vec<(Key, Found)> = Vec::new();
-    let mut others: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
-    for (tag, found) in found {
-        let Some(found) = found else { continue };
-        match tag.as_str().parse::<Key>() {
-            Ok(key) => keys.push((key, found)),
-            Err(_) => {
-                for digest in found.parts.into_iter().chain([found.digest]) {
-                    others.entry(digest).or_default().insert(tag.to_string());
-                }
+/// What has to stay, with the tags of people that lead to it: everything that a tag leads to which is
+/// not that of a doomed image.
+fn needed(now: &Names, stored: &[Stored]) -> BTreeMap<Digest, BTreeSet<String>> {
+    let doomed: BTreeSet<(Key, &Digest)> = stored
+        .iter()
+        .filter(|image| image.fate == Fate::Deleted)
+        .map(|image| (image.key, &image.digest))
+        .collect();
+    let mut needed: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
+    for (tag, to) in &now.tags {
+        let key = tag.as_str().parse::<Key>().ok();
+        if key.is_some_and(|key| doomed.contains(&(key, &to.digest))) {
+            continue;
+        }
+        for digest in to.below.iter().chain([&to.digest]) {
+            let tags = needed.entry(digest.clone()).or_default();
+            if key.is_none() {
+                tags.insert(tag.to_string());
             }
         }
     }
-    keys.sort_by_key(|(key, _)| *key);
-    stream::iter(keys)
-        .map(async |(key, Found { digest, parts })| {
+    needed
+}
+
+async fn delete_record(
+    client: &Client,
+    repository: &Repository,
+    key: Key,
+) -> Result<(), registry::Error> {
+    if let Some(record) = record_tag(&records::key_tag(key))
+        && let Some(digest) = client.resolve(&repository.tagged(record)).await?
+    {
+        client.delete(repository, &digest.into()).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the records whose images are gone. A record is written before its key's tag, so that the
+/// young ones may be of an image that is just being published.
+async fn records_of_nothing(
+    world: &World,
+    repository: &Repository,
+    keep: Keep,
+    names: &Names,
+) -> Result<(), Error> {
+    let client = world.client();
+    let (now, least) = (Timestamp::now(), keep.younger_than.max(PUBLISHING));
+    for key in &names.records {
+        let tag = records::key_tag(*key);
+        if names.tags.contains_key(&tag) {
+            continue;
+        }
+        let record = client.record_head(repository, &tag).await.ok().flatten();
+        let created = record.and_then(|record| record.created.parse::<Timestamp>().ok());
+        if created.is_some_and(|created| now.duration_since(created) >= least) {
+            delete_record(&client, repository, *key).await?;
+            world.reporter.say(&format!("deleted the record of {key}, whose image is gone"));
+        }
+    }
+    Ok(())
+}
+
+/// Every image that stands under a key, with the tags of people that lead to its manifest.
+async fn list(
+    client: &Client,
+    repository: &Repository,
+    names: &Names,
+) -> Result<Vec<Stored>, Error> {
+    let others = needed(names, &[]);
+    let keys = names.tags.iter().filter_map(|(tag, to)| Some((tag.as_str().parse().ok()?, to)));
+    Ok(stream::iter(keys)
+        .map(async |(key, to): (Key, &Reached)| {
             // A record that cannot be read says nothing about the age of its image.
             let record =
                 client.record_head(repository, &records::key_tag(key)).await.ok().flatten();
             let created = record.and_then(|record| record.created.parse().ok());
-            let tags = others.get(&digest).map(|tags| tags.iter().cloned().collect());
-            let tags = tags.unwrap_or_default();
-            Ok(Stored { key, digest, created, parts, tags, fate: Fate::Unknown })
+            let tags = others.get(&to.digest).map(|tags| tags.iter().cloned().collect());
+            let (tags, parts) = (tags.unwrap_or_default(), to.below.iter().cloned().collect());
+            Stored { key, digest: to.digest.clone(), created, parts, tags, fate: Fate::Unknown }
         })
         .buffered(AT_ONCE)
-        .try_collect()
-        .await
-}
-
-/// What a tag points at.
-struct Found {
-    digest: Digest,
-    /// What it names, if it is an index.
-    parts: Vec<Digest>,
-}
-
-async fn look(client: &Client, name: &Reference) -> Result<Option<Found>, registry::Error> {
-    match client.manifest(name).await {
-        Ok(manifest) => Ok(manifest.map(|manifest| {
-            let parts = manifest.index().into_iter().flat_map(|index| &index.manifests);
-            let parts = parts.map(|part| part.digest.clone()).collect();
-            Found { digest: manifest.digest, parts }
-        })),
-        // Somebody's tag of a kind that we do not read: it names no image of ours.
-        Err(registry::Error::Manifest { .. }) => {
-            let digest = client.resolve(name).await?;
-            Ok(digest.map(|digest| Found { digest, parts: Vec::new() }))
-        }
-        Err(error) => Err(error),
-    }
+        .collect()
+        .await)
 }
 
 /// Says what becomes of each; pure.

@@ -218,7 +218,7 @@ pub(super) fn may_pass(error: &Error) -> bool {
 
 /// Whether an error says that what a registry has is not an image that we can read, rather than that
 /// the registry cannot be asked.
-fn is_about_content(error: &Error) -> bool {
+pub(super) fn is_about_content(error: &Error) -> bool {
     use Error as E;
     matches!(
         error,

@@ -48,8 +48,8 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// The inputs that an image was built from, if it has a record that can be read. The record must be
-/// of the key that it stands under.
+/// The inputs that an image was built from, without the values of arguments that were given, if it has a
+/// record that can be read. So nobody can see whether they are of the key that the record stands under.
 ///
 /// # Errors
 /// When the registry cannot be asked.
@@ -59,7 +59,7 @@ pub(super) async fn get(
     key: Key,
 ) -> Result<Option<Inputs>, Error> {
     let Some(record) = client.record(home, &key_tag(key)).await? else { return Ok(None) };
-    Ok(decompress(&record.inputs).filter(|inputs| inputs.key() == key))
+    Ok(decompress(&record.inputs))
 }
 
 /// The key that the image of a name says it was built for; `None` if it is not there or does not say.

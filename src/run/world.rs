@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::sync::OnceCell;
@@ -21,7 +20,7 @@ use crate::{
     engine::{self, Choice, Endpoint, Engine, Search},
     registry::{self, Client, Manifest, Reference, Timeouts},
     report::Reporter,
-    settings::{EngineKind, Environment, Request, Verbosity},
+    settings::{self, EngineKind, Environment, Request, Verbosity},
 };
 
 /// Registries, engine, credentials and the person who watches.
@@ -89,9 +88,9 @@ impl World {
 
     /// How long a registry may be silent; the user may say otherwise.
     pub(super) fn timeouts(&self) -> Timeouts {
-        let seconds = self.environment.var("SMARTBUILD_REGISTRY_TIMEOUT").ok().flatten();
-        let seconds = seconds.and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
-        seconds.map(Duration::from_secs).map(Timeouts::of).unwrap_or_default()
+        // What is no time was refused before.
+        let silence = settings::registry_timeout(&self.environment).ok().flatten();
+        silence.map(Timeouts::of).unwrap_or_default()
     }
 
     /// All of standard input, however often it is asked for.
@@ -207,7 +206,10 @@ impl World {
     /// Whether the user lets a registry go without encryption. Loopback always may, which engines
     /// know by themselves.
     pub(super) fn is_insecure(&self, host: &str) -> bool {
-        self.insecure.iter().any(|known| known == host)
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let named =
+            |known: &String| known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name);
+        self.insecure.iter().any(named)
     }
 
     /// The proxies that Docker's configuration passes to every build, as build arguments. They can be

@@ -10,7 +10,9 @@ mod refresh;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::ValueEnum as _;
@@ -21,7 +23,7 @@ pub use refresh::Refresh;
 use crate::{
     cli::BuildOptions,
     platform::Platform,
-    registry::{Reference, Repository, SigningKey},
+    registry::{InvalidReference, Reference, Repository, SigningKey},
 };
 
 /// Everything that the user wants, checked and complete.
@@ -226,6 +228,7 @@ impl Request {
     ) -> Result<Self, Error> {
         no_attestations(options)?;
         no_annotations(options)?;
+        registry_timeout(environment)?;
         let settings = file::Settings::read(options.config.as_deref(), environment)?;
         let context = directory(context.or_else(|| settings.context.clone()))?;
         let dockerfile = match options.file.as_ref().or(settings.file.as_ref()) {
@@ -321,9 +324,7 @@ impl Request {
             strict_modes: is_on(options.strict_modes, settings.strict_modes),
             stat_cache: !options.no_stat_cache,
             keys_in: match options.keys_in.as_ref().or(settings.keys_in.as_ref()) {
-                Some(text) => {
-                    Some(text.parse().map_err(|error| Error::option("--keys-in", text, error))?)
-                }
+                Some(text) => Some(named("--keys-in", text)?),
                 None => None,
             },
             sign_key: pairs::signing_key(
@@ -421,6 +422,21 @@ impl Request {
     }
 }
 
+/// How long a registry may be silent, as `SMARTBUILD_REGISTRY_TIMEOUT` says it.
+///
+/// # Errors
+/// When that is no number of seconds.
+pub fn registry_timeout(environment: &Environment) -> Result<Option<Duration>, Error> {
+    const VARIABLE: &str = "SMARTBUILD_REGISTRY_TIMEOUT";
+    /// Nobody waits longer, and no clock counts as far as a number can.
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    let Some(value) = text(environment, VARIABLE)? else { return Ok(None) };
+    match value.trim().parse().map(Duration::from_secs) {
+        Ok(time) if !time.is_zero() => Ok(Some(time.min(LONGEST))),
+        _ => Err(Error::option(VARIABLE, value, "write it in seconds, for example 300")),
+    }
+}
+
 /// How the build is shown: as asked for, or as the `docker` command is told to by the environment.
 fn progress(options: &BuildOptions, environment: &Environment) -> Result<Progress, Error> {
     const VARIABLE: &str = "BUILDKIT_PROGRESS";
@@ -477,8 +493,7 @@ fn tags(
     let typed = if options.tag.is_empty() { &settings.tags } else { &options.tag };
     let mut tags = Vec::new();
     let mut add = |option, text: &str| -> Result<(), Error> {
-        let reference: Reference =
-            text.parse().map_err(|error| Error::option(option, text, error))?;
+        let reference: Reference = named(option, text)?;
         let reference = reference.or_latest();
         if !tags.contains(&reference) {
             tags.push(reference);
@@ -534,6 +549,35 @@ fn missing_of_a_pipeline(environment: &Environment) -> Result<&'static str, Erro
         (false, true) => ", or set IMAGE_URL to the repository, as this GitLab pipeline needs it",
         _ => ", or set IMAGE_URL and CI_PIPELINE_IID as a GitLab pipeline does",
     })
+}
+
+/// Reads the name of a repository that was given as `option`.
+///
+/// # Errors
+/// When it is none.
+pub fn repository(option: &'static str, text: &str) -> Result<Repository, Error> {
+    named(option, text)
+}
+
+/// Reads a name of an image or a repository. A login that somebody wrote into it is not repeated.
+fn named<T: FromStr<Err = InvalidReference>>(option: &'static str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|error| match without_login(text) {
+        Some(safe) => Error::option(
+            option,
+            safe,
+            "a login is no part of a name: give it as REGISTRY_USERNAME and REGISTRY_PASSWORD, or \
+             with `docker login`",
+        ),
+        None => Error::option(option, text, error),
+    })
+}
+
+/// The text without what stands before an `@`, unless that is followed by a digest.
+fn without_login(text: &str) -> Option<String> {
+    let (before, after) = text.rsplit_once('@')?;
+    let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
+    let is_digest = scheme.is_empty() && !before.contains('@') && after.starts_with("sha");
+    (!is_digest).then(|| format!("{scheme}***@{after}"))
 }
 
 /// The value of a variable, which has to be text.

@@ -204,24 +204,30 @@ fn secret(text: &str, environment: &Environment) -> Result<SecretSpec, Error> {
 }
 
 /// Reads the secret of `--sign-key` or `--verify-key`: the content of a file, or the value of a
-/// variable. Never the secret itself: a command line can be read by everybody on the machine.
+/// variable. Never the secret itself: a command line can be read by everybody on the machine. What was
+/// typed is not repeated in errors, for it may be the secret all the same.
 pub(super) fn signing_key(
     option: &'static str,
     place: Option<&String>,
     environment: &Environment,
 ) -> Result<Option<Arc<SigningKey>>, Error> {
     let Some(place) = place else { return Ok(None) };
+    let wrong = |why: String| {
+        Error::Conflict(format!(
+            "{option} {why}; give the file that holds the key, or env:VARIABLE"
+        ))
+    };
     let secret = match place.strip_prefix("env:") {
         Some(name) => environment
             .var(name)
-            .map_err(|error| Error::option(option, place, error))?
-            .ok_or_else(|| Error::option(option, place, "this variable is not set"))?
+            .map_err(|_| wrong("names a variable that is not text".into()))?
+            .ok_or_else(|| wrong("names a variable that is not set".into()))?
             .to_owned(),
         None => std::fs::read_to_string(place)
-            .map_err(|error| Error::option(option, place, format!("cannot be read: {error}")))?,
+            .map_err(|error| wrong(format!("names a file that cannot be read: {error}")))?,
     };
     let key = SigningKey::new(&Secret::new(secret));
-    key.map(|key| Some(Arc::new(key))).map_err(|error| Error::option(option, place, error))
+    key.map(|key| Some(Arc::new(key))).map_err(|error| wrong(format!("is too weak: {error}")))
 }
 
 /// Reads `default`, `ID=SOCKET` or `ID=KEY[,KEY]`.

@@ -316,3 +316,40 @@ fn the_settings_file_takes_the_names_of_the_options_as_they_are() {
     assert_eq!(set.build_args["A"], "1");
     assert_eq!(tags(&request(&["-t", "b:1"])), ["docker.io/library/b:1"]);
 }
+
+#[test]
+fn no_error_repeats_a_secret_that_was_written_in_the_wrong_place() {
+    let refused = |line: &[&str], variables: &[(&str, &str)]| {
+        let error = request(line, variables).unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+        error
+    };
+    for image in ["https://bob:s3cret@r.example/app", "bob:s3cret@r.example:5000", "s3cret@x/y"] {
+        let error = refused(&[], &[("IMAGE_URL", image), ("CI_PIPELINE_IID", "1")]);
+        assert!(error.contains("***@") && error.contains("REGISTRY_PASSWORD"), "{error}");
+        refused(&["-t", image], &[]);
+        refused(&["--keys-in", image], &[]);
+    }
+    for place in ["s3cret-s3cret-s3cret", "env:s3cret"] {
+        let error = refused(&["--sign-key", place], &[]);
+        assert!(error.starts_with("--sign-key names a"), "{error}");
+        refused(&["--verify-key", place], &[]);
+    }
+    let digest = request(&["-t", "r.example/app@sha256:0"], &[]).unwrap_err().to_string();
+    assert!(digest.contains("app@sha256:0"), "{digest}");
+}
+
+#[test]
+fn a_time_that_is_none_is_refused_and_one_without_end_is_a_day() {
+    let time = |value: &str| {
+        let environment = Environment::empty().with("SMARTBUILD_REGISTRY_TIMEOUT", value);
+        registry_timeout(&environment)
+    };
+    assert_eq!(time("300").unwrap(), Some(Duration::from_secs(300)));
+    assert_eq!(time("18446744073709551615").unwrap(), Some(Duration::from_secs(86_400)));
+    assert_eq!(registry_timeout(&Environment::empty()).unwrap(), None);
+    for wrong in ["5m", "0", "-1", "18446744073709551616"] {
+        let error = request(&[], &[("SMARTBUILD_REGISTRY_TIMEOUT", wrong)]).unwrap_err();
+        assert!(error.to_string().contains("write it in seconds"), "{error}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The whole program against real engines and real registries, on the rig that `tests/run.sh` starts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asking;
 mod changing;
 mod command_line;
 mod demo;
@@ -13,6 +14,7 @@ mod main_job;
 mod many;
 mod pipeline;
 mod platforms;
+mod pruning;
 mod publishing;
 mod readers;
 mod registry;

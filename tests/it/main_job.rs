@@ -334,7 +334,7 @@ fn a_certificate_that_nobody_vouches_for_is_refused_and_named() {
     let asked_for_it = |path: &str| path.contains(&pipeline.repository);
     assert!(!pipeline.registry.log()[before..].iter().any(|entry| asked_for_it(&entry.path)));
 
-    let trusted = job(&["check"]).env("SSL_CERT_FILE", pipeline.registry.ca().unwrap());
+    let trusted = job(&["check", "--push"]).env("SSL_CERT_FILE", pipeline.registry.ca().unwrap());
     one_sentence(&pipeline.work.run(trusted).exits(3).says(&[&host, "certificate", "0.0.0.0"]));
 }
 

@@ -71,6 +71,46 @@ async fn an_upload_that_is_sent_elsewhere_takes_no_credentials_along() {
 }
 
 #[tokio::test]
+#[ignore = "needs a registry: run tests/run.sh"]
+async fn what_a_registry_sends_us_to_cannot_ask_for_the_login() {
+    let registry = Registry::token("ci", "hunter2");
+    registry.push("app", "1", &Image::scratch());
+    let (front, other, thief) = (Front::before(&registry), Front::alone(), Front::alone());
+    let app = repository(&front.host(), "app");
+    let bearer = format!("Bearer realm=\"http://{}/token\",service=\"s\"", thief.host());
+    thief.on("GET", "/token", Rule::status(200).body(r#"{"token":"t"}"#));
+    front.on("GET", "/v2/**/blobs/*", Rule::redirect(&format!("http://{}/x", other.host())));
+    let location = format!("http://{}/upload?state=x", other.host());
+    let elsewhere = Rule::status(202).header("location", &location);
+    front.on("POST", "/v2/**/blobs/uploads/", elsewhere);
+    for challenge in [bearer.as_str(), "Basic realm=\"x\""] {
+        other.on("*", "/**", Rule::status(401).header("www-authenticate", challenge));
+        let client = user("ci", "hunter2");
+        let manifest = client.manifest(&app.tagged(name("1"))).await.unwrap().unwrap();
+        let config = &manifest.image().unwrap().config;
+        let error = client.blob(&app, config, 1 << 20).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { status: 401, .. }), "{error:?}");
+        assert!(error.to_string().contains(&other.host()), "{error}");
+        // What fits into one request, and what is asked how far it got when it breaks.
+        for size in [10, 2 << 20] {
+            let content = Bytes::from(vec![b'x'; size]);
+            let error = client.upload_blob(&app, "x", content).await.unwrap_err();
+            assert!(matches!(error, Error::Refused { status: 401, .. }), "{error:?}");
+        }
+        other.on("PATCH", "/**", Rule::reset().times(1));
+        let content = Bytes::from(vec![b'y'; 2 << 20]);
+        let error = client.upload_blob(&app, "x", content).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { status: 401, .. }), "{error:?}");
+        // And what the registry itself believes of us is as it was.
+        let mark = registry.tokens().requests().len();
+        client.put_tags(&app, &manifest, &[name("2")]).await.unwrap();
+        assert_eq!(registry.tokens().requests().len(), mark, "the token is still good");
+    }
+    assert!(thief.seen().is_empty(), "{:?}", thief.seen());
+    saw_no_credentials(&other);
+}
+
+#[tokio::test]
 async fn a_token_service_on_an_unsafe_place_gets_no_login() {
     let front = Front::alone();
     for (realm, says) in [
@@ -104,6 +144,8 @@ async fn token_services_that_answer_nonsense_are_no_trap() {
         // A token that the registry then refuses: asked for again at most once, not for ever.
         (Rule::status(200).body(r#"{"token":"t","expires_in":0}"#), "does not allow it"),
         (Rule::status(200).body(r#"{"token":"t"}"#), "does not allow it"),
+        (Rule::status(200).body(r#"{"token":"t","expires_in":1e19}"#), "does not allow it"),
+        (Rule::status(200).body(r#"{"token":"","access_token":"t"}"#), "does not allow it"),
     ] {
         tokens.heal();
         tokens.forget();
@@ -211,7 +253,33 @@ async fn lists_without_end_end() {
     let error = anonymous().tags(&app).await.unwrap_err().to_string();
     assert!(error.contains("repeats one page of its list"), "{error}");
     front.on("GET", "/v2/**/tags/list", page);
-    assert_eq!(anonymous().tags(&app).await.unwrap(), [name("1")]);
+    assert_eq!(anonymous().tags(&app).await.unwrap(), Some(vec![name("1")]));
     front.on("GET", "/v2/**/tags/list", Rule::status(200).body(r#"{"tags":null}"#));
-    assert_eq!(anonymous().tags(&app).await.unwrap(), []);
+    assert_eq!(anonymous().tags(&app).await.unwrap(), Some(vec![]));
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_to_its_end_is_no_list() {
+    let front = Front::alone();
+    let app = repository(&front.host(), "app");
+    let page = |tag: &str| Rule::status(200).body(format!(r#"{{"tags":["{tag}"]}}"#));
+    // As references may be: relative to the page.
+    front.on("GET", "/v2/app/tags/list", page("2"));
+    front.on("GET", "/v2/app/tags/list", page("1").header("link", "<list?b>; rel=next").times(1));
+    let tags = anonymous().tags(&app).await.unwrap();
+    assert_eq!(tags, Some(vec![name("1"), name("2")]));
+    for link in ["nonsense", "<ftp://x/>; rel=next"] {
+        front.on("GET", "/v2/app/tags/list", page("1").header("link", link));
+        let error = anonymous().tags(&app).await.unwrap_err().to_string();
+        assert!(error.contains("in a way that leads nowhere"), "{error}");
+    }
+    front.heal();
+    front.on("GET", "/v2/app/tags/list", page("1").header("link", "<gone>; rel=next"));
+    let error = anonymous().tags(&app).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+    // Two pages that name each other.
+    front.on("GET", "/v2/app/tags/list", page("1").header("link", "<list2>; rel=next"));
+    front.on("GET", "/v2/app/tags/list2", page("1").header("link", "<list>; rel=next"));
+    let error = anonymous().tags(&app).await.unwrap_err().to_string();
+    assert!(error.contains("more than 1000 pages"), "{error}");
 }

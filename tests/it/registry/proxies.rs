@@ -29,7 +29,7 @@ fn proxy() -> (String, mpsc::Receiver<Vec<String>>) {
 
 fn check(work: &Work, tag: &str) -> Program {
     work.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
-    Program::smartbuild(["check", "-t", tag, "."])
+    Program::smartbuild(["check", "--push", "-t", tag, "."])
 }
 
 #[test]

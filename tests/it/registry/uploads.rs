@@ -197,7 +197,8 @@ impl Resumable {
         };
         let response = Response::builder()
             .status(status)
-            .header("location", "/v2/app/blobs/uploads/one")
+            // Relative to where it was asked for, or to the host: both are in use.
+            .header("location", if method == "POST" { "one" } else { "/v2/app/blobs/uploads/one" })
             .header("range", format!("0-{}", has().saturating_sub(1)));
         Ok(response.body(Full::default()).unwrap())
     }
