@@ -144,7 +144,7 @@ mod tests {
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         let mut other = sample();
         other.platforms = vec![platform("linux/arm64")];
-        let both = serde_json::json!({ "key": sample().key(), "parts": [sample(), other.clone()] });
+        let both = serde_json::json!({ "key": sample().key(), "parts": [sample(), other] });
         let read = |name| saved(both.to_string().as_bytes(), &platform(name), "x.json");
         assert_eq!(read("linux/arm64").unwrap(), other);
         assert_eq!(read("linux/amd64").unwrap(), sample());

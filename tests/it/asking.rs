@@ -127,8 +127,8 @@ fn explain_compares_what_was_meant_and_tells_what_is_missing() {
     let saved = explain(&[]).success();
     assert!(saved.stdout().starts_with("`greeting` changed"), "{}", saved.text());
     // A record that is none explains nothing, and breaks nothing.
-    let key = pipeline.registry.tags(&pipeline.repository).into_iter();
-    let record = key.filter(|tag| tag.ends_with(".inputs")).next_back().unwrap();
+    let mut key = pipeline.registry.tags(&pipeline.repository).into_iter();
+    let record = key.rfind(|tag| tag.ends_with(".inputs")).unwrap();
     let image = smartbuild_test_rig::Image::scratch();
     pipeline.registry.push(&pipeline.repository, &record, &image);
     explain(&[]).exits(2).says(&["has no record of its inputs that can be read"]);
