@@ -307,7 +307,7 @@ impl<'a> Run<'a> {
         for name in self.since {
             let Ok(Some(key)) = records::key_of(&client, name, &platform).await else { continue };
             let Ok(Some(before)) = records::get(&client, &home, key).await else { continue };
-            let after = self.prepared.inputs.hiding(&self.request.build_args).hiding_like(&before);
+            let after = self.prepared.inputs.hiding(&self.prepared.build_args).hiding_like(&before);
             let difference = Difference::between(&before, &after);
             if !difference.is_empty() {
                 return Some(format!("since {}: {}", name.familiar(), difference.summary()));

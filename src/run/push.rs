@@ -120,7 +120,7 @@ impl Run<'_> {
             world: self.world,
             home,
             sought: Sought { signed: self.request.verify_key.as_deref().or(sign), ..self.sought() },
-            inputs: &self.prepared.inputs.hiding(&self.request.build_args),
+            inputs: &self.prepared.inputs.hiding(&self.prepared.build_args),
             sign,
             names: &self.request.tags,
             yields: *why == Why::Missing,

@@ -372,8 +372,9 @@ async fn what_a_slice_reads_is_enough_for_the_engine() {
         "absolute/c",
         "dir/up",
         "x\\*y",
+        // Not `*/*`: a link behind a directory that a wildcard found is not followed by the engine's own
+        // client either, so that less is sent than there is (`soundness::clients`).
         "*/a",
-        "*/*",
         "$D",
         "${D}/sub",
         "dir//sub///c",
