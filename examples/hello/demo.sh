@@ -30,9 +30,15 @@ fi
 
 demo=$(mktemp -d /var/tmp/smartbuild-demo.XXXXXX)
 registry=
+# The images without a name that steps leave in buildah's store, to be used again.
+steps_left() {
+    [ "$builder" != SMARTBUILD_ENGINE=buildah ] ||
+        buildah images --all --quiet --no-trunc --filter dangling=true
+}
+steps_before=$(steps_left)
 demo_end() {
     if [ -n "$registry" ]; then
-        # What was built goes before what it was built from.
+        # What was built goes before what it was built from, and that before what its steps left.
         for repository in hello base; do
             if [ "$builder" = SMARTBUILD_ENGINE=buildah ]; then
                 buildah images --quiet --filter "reference=$host/demo/$repository" |
@@ -42,6 +48,9 @@ demo_end() {
             DOCKER_HOST=$engine_host docker image ls --filter "reference=$host/demo/$repository" \
                 --format '{{.Repository}}:{{.Tag}}' |
                 DOCKER_HOST=$engine_host xargs -r docker image rm >/dev/null 2>&1 || :
+        done
+        for image in $(steps_left); do
+            case $steps_before in *"$image"*) ;; *) buildah rmi "$image" >/dev/null 2>&1 || : ;; esac
         done
         kill "$registry" 2>/dev/null || :
     fi

@@ -127,15 +127,18 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // The reader of --help may be gone; that is not an error.
+            if !error.use_stderr() {
+                let _ = error.print();
+                return Exit::Done.into();
+            }
             let typed: Vec<_> =
                 std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
             match mistyped::explained(&error, &typed, &subcommands()) {
                 Some(sentence) => crate::report::complain(&settings::Error::Conflict(sentence)),
-                // The reader of --help may be gone; that is not an error.
                 None => drop(error.print()),
             }
-            return exit.into();
+            return Exit::Usage.into();
         }
     };
     match run_command(cli) {

@@ -64,7 +64,10 @@ fn where_no_engine_can_be_started_a_user_without_rights_sees_it_with_buildah() {
     work.write("user.sh", script);
     give_to_nobody(&place);
     let nowhere = ["env", "-u", "SMARTBUILD_ENGINE", "DOCKER_HOST=unix:///nowhere.sock"];
-    let demo = Program::named("sh").args(["user.sh"]).args(nowhere).args(["sh", "demo.sh"]);
-    show(&work, demo)
+    let and_what_is_left =
+        "sh demo.sh && buildah images --all --quiet && buildah containers --quiet";
+    let demo = Program::named("sh").args(["user.sh"]).args(nowhere);
+    let ran = show(&work, demo.args(["sh", "-c", and_what_is_left]))
         .says(&["none can be started here: using buildah", "Built a base image with buildah"]);
+    assert_eq!(ran.stdout(), "", "images and containers are left");
 }

@@ -14,6 +14,7 @@ use crate::{
         build::{BuildError, BuildRequest, Ulimit},
         error::Error,
     },
+    platform::Platform,
 };
 
 /// The first version 1 of buildah that reads here-documents. Before, it takes their lines for
@@ -161,9 +162,11 @@ pub(super) fn arguments(request: &BuildRequest, paths: &Paths, program: &Program
     for limit in request.ulimits.iter().chain(own) {
         add(&["--ulimit", &format!("{}={}:{}", limit.name, limit.soft, limit.hard)]);
     }
+    // For its own platform it would warn of arguments that it sets itself.
+    let foreign = request.platform.as_ref().filter(|platform| **platform != Platform::host());
     let texts = [
         ("--target", request.target.clone()),
-        ("--platform", request.platform.as_ref().map(ToString::to_string)),
+        ("--platform", foreign.map(ToString::to_string)),
         ("--shm-size", request.shm_size.map(|size| size.to_string())),
         ("--timestamp", request.source_date_epoch.map(|seconds| seconds.to_string())),
     ];
