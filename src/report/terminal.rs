@@ -55,8 +55,8 @@ pub(super) fn size() -> (usize, usize) {
 /// Writes a line, above what is drawn. Where nobody reads it, nothing is lost.
 pub(super) fn line(text: &str) {
     let mut drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
-    let columns = if drawing.lines.is_empty() { 0 } else { size().1 };
-    let _ = io::stderr().lock().write_all(drawing.above(text, columns).as_bytes());
+    let window = if drawing.lines.is_empty() { (0, 0) } else { size() };
+    let _ = io::stderr().lock().write_all(drawing.above(text, window).as_bytes());
 }
 
 /// Puts these lines in the place of those that are drawn. None of them is longer than the window
@@ -66,7 +66,7 @@ pub(super) fn draw(lines: &[String]) {
     if drawing.lines.is_empty() && lines.is_empty() {
         return;
     }
-    let text = drawing.replace(lines, size().1);
+    let text = drawing.replace(lines, size());
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
@@ -77,31 +77,34 @@ struct Drawing {
 }
 
 impl Drawing {
-    /// How many rows it takes in a window of this width. One that became narrower has broken the
-    /// lines that do not fit any more.
-    fn rows(&self, columns: usize) -> usize {
+    /// How many rows it takes in a window of this size. One that became narrower has broken the lines
+    /// that do not fit any more. Of one that became lower, what is above its first row is gone: to
+    /// clear as many rows as there were would scroll away what is drawn instead.
+    fn rows(&self, (height, columns): (usize, usize)) -> usize {
         let rows = |line: &String| match columns {
             1.. if columns < self.columns => measure_text_width(line).div_ceil(columns).max(1),
             _ => 1,
         };
-        self.lines.iter().map(rows).sum()
+        let rows = self.lines.iter().map(rows).sum();
+        // The cursor rests in the last one.
+        if height > 1 { height.saturating_sub(1).min(rows) } else { rows }
     }
 
     /// What to write so that `lines` take the place of the drawing.
-    fn replace(&mut self, lines: &[String], columns: usize) -> String {
-        let there = self.rows(columns);
+    fn replace(&mut self, lines: &[String], window: (usize, usize)) -> String {
+        let there = self.rows(window);
         lines.clone_into(&mut self.lines);
-        self.columns = columns;
+        self.columns = window.1;
         format!("{}{}{END}", begin(there), self.written(there))
     }
 
     /// What to write so that `line` stands above the drawing. It may be longer than the window is
     /// wide: it is broken then, not cut.
-    fn above(&mut self, line: &str, columns: usize) -> String {
+    fn above(&mut self, line: &str, window: (usize, usize)) -> String {
         if self.lines.is_empty() {
             return format!("{line}\n");
         }
-        let there = self.rows(columns);
+        let (there, columns) = (self.rows(window), window.1);
         self.columns = columns;
         let taken = measure_text_width(line).div_ceil(columns.max(1)).max(1);
         let left = self.written(there.saturating_sub(taken));
@@ -165,7 +168,7 @@ mod tests {
     #[test]
     fn a_drawing_takes_the_place_of_the_one_before() {
         let mut drawing = drawing(&["one", "two"]);
-        let text = drawing.replace(&["three".to_owned()], 80);
+        let text = drawing.replace(&["three".to_owned()], (24, 80));
         let cleared = format!("{CLEAR_REST}\r\n\u{1b}[1A");
         assert_eq!(text, format!("{HIDE}\r\u{1b}[2Athree{CLEAR_REST}\r\n{cleared}{END}"));
         assert_eq!(drawing.lines, ["three"]);
@@ -174,14 +177,21 @@ mod tests {
     #[test]
     fn lines_that_a_narrower_window_broke_are_taken_away_whole() {
         let mut drawing = drawing(&["0123456789", "01234"]);
-        let text = drawing.replace(&[], 4);
+        let text = drawing.replace(&[], (24, 4));
         assert!(text.contains("\r\u{1b}[5A") && text.matches(CLEAR_REST).count() == 5, "{text:?}");
+    }
+
+    #[test]
+    fn a_window_that_became_lower_is_not_scrolled() {
+        let mut drawing = drawing(&["1", "2", "3", "4", "5", "6", "7"]);
+        let text = drawing.replace(&["a".to_owned(), "b".to_owned()], (4, 80));
+        assert!(text.contains("\r\u{1b}[3A") && text.matches("\r\n").count() == 3, "{text:?}");
     }
 
     #[test]
     fn what_is_said_stands_above_the_drawing() {
         let mut drawing = drawing(&["one"]);
-        let text = drawing.above("hear", 80);
+        let text = drawing.above("hear", (24, 80));
         assert_eq!(text, format!("\r\u{1b}[1Ahear{CLEAR_REST}\r\n{HIDE}one{CLEAR_REST}\r\n{END}"));
         assert_eq!(drawing.lines, ["one"]);
     }
