@@ -2,9 +2,24 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, builder::BoolishValueParser};
+use clap::{Arg, ArgAction, Args, builder::BoolishValueParser};
 
 use crate::settings::{BasePolicy, EngineKind, Progress};
+
+/// What an option is that is on when it is given, and off with `=false`, as docker's are.
+trait Switch {
+    fn switch(self) -> Self;
+}
+
+impl Switch for Arg {
+    fn switch(self) -> Self {
+        self.num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(BoolishValueParser::new())
+            .value_name("BOOL")
+    }
+}
 
 /// The options, and the directory to build.
 #[derive(Args, Clone, Debug, Default)]
@@ -56,14 +71,7 @@ pub struct BuildOptions {
     pub engine: Option<EngineKind>,
 
     /// Push the tags; with this, the registry is where built images are looked for
-    #[arg(
-        long,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        value_name = "BOOL"
-    )]
+    #[arg(long, switch())]
     pub push: Option<bool>,
 
     /// Write what was built: a directory, - for a tar on stdout, or type=local|tar|oci[,dest=PATH]
@@ -71,36 +79,15 @@ pub struct BuildOptions {
     pub output: Option<String>,
 
     /// Have the image in the engine's store at the end, also when the build was skipped
-    #[arg(
-        long,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        value_name = "BOOL"
-    )]
+    #[arg(long, switch())]
     pub load: Option<bool>,
 
     /// Take base images from their registries only, never from the engine's store
-    #[arg(
-        long,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        value_name = "BOOL"
-    )]
+    #[arg(long, switch())]
     pub pull: Option<bool>,
 
     /// Build whatever the key says, and without the engine's layer cache
-    #[arg(
-        long,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        value_name = "BOOL"
-    )]
+    #[arg(long, switch())]
     pub no_cache: Option<bool>,
 
     /// Image whose layers the engine may use; may be given several times
@@ -142,16 +129,7 @@ pub struct BuildOptions {
     pub annotation: Vec<String>,
 
     /// What the classic builder of the docker command is told; nothing here
-    #[arg(
-        long,
-        alias = "force-rm",
-        alias = "compress",
-        hide = true,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new()
-    )]
+    #[arg(long, alias = "force-rm", alias = "compress", hide = true, switch())]
     pub rm: Option<bool>,
 
     /// Limit of the processes of RUN steps, such as nofile=1024:2048
@@ -192,14 +170,7 @@ pub struct BuildOptions {
     pub refresh: Option<String>,
 
     /// Let all permission bits count, not only those that git keeps
-    #[arg(
-        long,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        value_name = "BOOL"
-    )]
+    #[arg(long, switch())]
     pub strict_modes: Option<bool>,
 
     /// Read every file, whatever is remembered of it
@@ -223,25 +194,11 @@ pub struct BuildOptions {
     pub insecure_registry: Vec<String>,
 
     /// Ask no registry: bases and built images come from the engine's store
-    #[arg(
-        long,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        value_name = "BOOL"
-    )]
+    #[arg(long, switch())]
     pub offline: Option<bool>,
 
     /// Fail where a registry cannot be asked, instead of building
-    #[arg(
-        long,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        value_name = "BOOL"
-    )]
+    #[arg(long, switch())]
     pub strict: Option<bool>,
 
     /// How to show the build [default: $BUILDKIT_PROGRESS, or auto]

@@ -14,12 +14,11 @@ pub fn file(path: &Path, content: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         return fs::write(path, content);
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut new = tempfile::Builder::new();
     // Like any file that a program writes: private is only what it is written into meanwhile.
     #[cfg(unix)]
     new.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut draft = new.tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    let mut draft = new.tempfile_in(directory_of(path))?;
     draft.write_all(content)?;
     draft.persist(path)?;
     Ok(())
@@ -34,11 +33,13 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.is_file() => fs::remove_file(path),
         Ok(_) => Ok(()),
-        Err(_) => {
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            fs::metadata(directory.unwrap_or(Path::new("."))).map(drop)
-        }
+        Err(_) => fs::metadata(directory_of(path)).map(drop),
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let named = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    named.unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

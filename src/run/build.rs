@@ -262,36 +262,42 @@ impl<'a> Run<'a> {
     /// Without `--push`: the engine's store is where images are looked for, then the registry, so
     /// that what a pipeline has built is not built again on a laptop.
     async fn in_engine(self) -> Result<Report, Error> {
-        let why = self.wish.build_anyway();
-        if why.is_none()
-            && let Some((manifest, image)) = self.pull_if_there().await?
-        {
-            let tags = self.names(TagChange::Local);
-            let id = Some(image.id.digest().clone());
-            return Ok(self.report(Outcome::Pulled, Some(manifest.digest), id, tags, None));
-        }
-        let missing = why.is_none() && self.prepared.find_in(self.engine().await?).await?.is_none();
-        let why = why.unwrap_or(Why::Missing);
-        if missing || why != Why::Missing {
-            announce(&why, self.request, self.world)?;
-        }
-        let (outcome, image, _) = self.image(&why).await?;
-        let tags = self.names(TagChange::Local);
-        let why = (outcome == Outcome::Built).then_some(why);
-        Ok(self.report(outcome, None, Some(image.id.digest().clone()), tags, why))
+        let why = match self.wish.build_anyway() {
+            Some(why) => why,
+            None => {
+                if let Some(image) = self.stored(self.engine().await?, &Why::Missing).await? {
+                    return Ok(self.in_store(Outcome::Local, None, &image, None));
+                }
+                if let Some((manifest, image)) = self.pull_if_there().await? {
+                    return Ok(self.in_store(Outcome::Pulled, Some(manifest.digest), &image, None));
+                }
+                Why::Missing
+            }
+        };
+        announce(&why, self.request, self.world)?;
+        let (image, _) = self.built().await?;
+        Ok(self.in_store(Outcome::Built, None, &image, Some(why)))
     }
 
-    /// The image that the registry has for the key, pulled, where the engine does not have it and
-    /// the registry may be asked. A registry that does not answer is no reason not to build.
+    /// The report of an image that has its names in the engine's store.
+    fn in_store(
+        self,
+        outcome: Outcome,
+        digest: Option<Digest>,
+        image: &LocalImage,
+        why: Option<Why>,
+    ) -> Report {
+        let tags = self.names(TagChange::Local);
+        self.report(outcome, digest, Some(image.id.digest().clone()), tags, why)
+    }
+
+    /// The image that the registry has for the key, pulled, where the registry may be asked. A registry that does not answer is no reason not to build.
     async fn pull_if_there(&self) -> Result<Option<(Manifest, LocalImage)>, Error> {
         let Some(home) =
             key_home(self.request).filter(|home| !self.request.offline && is_ours(home))
         else {
             return Ok(None);
         };
-        if self.prepared.find_in(self.engine().await?).await?.is_some() {
-            return Ok(None);
-        }
         let Some(manifest) = look_in(&home, &self.sought(), self.request, self.world).await? else {
             return Ok(None);
         };

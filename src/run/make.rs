@@ -92,25 +92,26 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The image in the engine's store, where it may be used.
-    async fn stored(&self, engine: &Engine, why: &Why) -> Result<Option<LocalImage>, Error> {
-        match why {
-            Why::Forced(_) | Why::NotSkippable(_) => Ok(None),
-            _ => self.prepared.find_in(engine).await,
+    /// The image in the engine's store, where it may be used, with all its names.
+    pub(super) async fn stored(
+        &self,
+        engine: &Engine,
+        why: &Why,
+    ) -> Result<Option<LocalImage>, Error> {
+        if matches!(why, Why::Forced(_) | Why::NotSkippable(_)) {
+            return Ok(None);
         }
+        let there = self.prepared.find_in(engine).await?;
+        if let Some(image) = &there {
+            self.name(engine, &image.id).await?;
+        }
+        Ok(there)
     }
 
-    /// The image in the engine's store with all its names, found there or built; then also the
-    /// stages that have keys of their own.
-    pub(super) async fn image(
-        &self,
-        why: &Why,
-    ) -> Result<(Outcome, LocalImage, Vec<Stage>), Error> {
+    /// The image, built into the engine's store, with all its names; and the stages that have keys of
+    /// their own.
+    pub(super) async fn built(&self) -> Result<(LocalImage, Vec<Stage>), Error> {
         let engine = self.engine().await?;
-        if let Some(image) = self.stored(engine, why).await? {
-            self.name(engine, &image.id).await?;
-            return Ok((Outcome::Local, image, Vec::new()));
-        }
         let (build, stages) = self.build_request().await?;
         let id = engine.build(&build, self.progress).await?;
         self.still_the_same().await?;
@@ -118,7 +119,7 @@ impl Run<'_> {
         let image = engine.inspect(&id.to_string()).await?;
         let image =
             image.ok_or_else(|| Error::Strict("the engine lost the image it built".into()))?;
-        Ok((Outcome::Built, image, stages))
+        Ok((image, stages))
     }
 
     /// What the engine is asked to build, and the stages that have keys of their own.
@@ -137,13 +138,13 @@ impl Run<'_> {
     /// The image, pushed or ready to be.
     pub(super) async fn made(&self, why: &Why) -> Result<(Outcome, Made, Vec<Stage>), Error> {
         let engine = self.engine().await?;
+        if let Some(image) = self.stored(engine, why).await? {
+            return Ok((Outcome::Local, Made::Stored(image), Vec::new()));
+        }
         let direct = !self.request.load && engine.pushes_directly().await?;
-        let first = match self.request.tags.first() {
-            Some(first) if direct && self.stored(engine, why).await?.is_none() => first,
-            _ => {
-                let (outcome, image, stages) = self.image(why).await?;
-                return Ok((outcome, Made::Stored(image), stages));
-            }
+        let Some(first) = self.request.tags.first().filter(|_| direct) else {
+            let (image, stages) = self.built().await?;
+            return Ok((Outcome::Built, Made::Stored(image), stages));
         };
         let (build, stages) = self.build_request().await?;
         let repository = &first.repository;
