@@ -25,6 +25,7 @@ pub mod credentials;
 pub mod dockerfile;
 pub mod engine;
 pub mod inputs;
+pub mod layer_cache;
 mod nearest;
 pub mod plan;
 pub mod platform;

@@ -90,11 +90,11 @@ pub struct BuildOptions {
     #[arg(long, switch())]
     pub no_cache: Option<bool>,
 
-    /// Image whose layers the engine may use; may be given several times
-    #[arg(long, value_name = "IMAGE")]
+    /// Where the engine may take layers from: IMAGE, or type=local,src=DIR; may be given several times
+    #[arg(long, value_name = "CACHE")]
     pub cache_from: Vec<String>,
 
-    /// Where to export the engine's layer cache: type=inline, or type=registry,ref=IMAGE
+    /// Where to leave the engine's layer cache: type=inline, type=registry,ref=IMAGE, type=local,dest=DIR
     #[arg(long, value_name = "CACHE")]
     pub cache_to: Vec<String>,
 

@@ -11,11 +11,12 @@ use std::{
 use docker_credential_aliyun::secret::Secret;
 use tokio::{io::AsyncReadExt as _, process::Command, task::spawn_blocking};
 
-use super::{SshAgent, buildkit, context::Context, error::Error, piped::last_words};
+use super::{SshAgent, context::Context, error::Error, piped::last_words};
 use crate::{
     context::{Change, Changed},
     credentials::Logins,
     dockerfile::Feature,
+    layer_cache::LayerCache,
     platform::Platform,
     registry::Reference,
 };
@@ -46,10 +47,10 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Stages whose steps are run even if the engine has their results.
     pub no_cache_filter: Vec<String>,
-    /// Caches that may be used: references, or `type=registry,ref=...`.
-    pub cache_from: Vec<String>,
-    /// Where to put the cache: `type=inline`, or `type=registry,ref=...,mode=max`.
-    pub cache_to: Vec<String>,
+    /// Caches that may be used.
+    pub cache_from: Vec<LayerCache>,
+    /// Where to leave the cache.
+    pub cache_to: Vec<LayerCache>,
     /// The network of `RUN`: `default`, `none` or `host`.
     pub network: Option<String>,
     /// Lines for `/etc/hosts`, `name:address` each.
@@ -121,7 +122,7 @@ impl BuildRequest {
             add(name, serde_json::json!(map).to_string());
         }
         let caches: Vec<_> =
-            self.cache_from.iter().filter_map(|cache| buildkit::reference_of(cache)).collect();
+            self.cache_from.iter().filter_map(LayerCache::bare_reference).collect();
         if !caches.is_empty() {
             add("cachefrom", serde_json::json!(caches).to_string());
         }
@@ -290,6 +291,14 @@ pub enum BuildError {
     /// What was built cannot be written where it should go.
     #[error("cannot write the output of the build: {source}")]
     Output {
+        /// Why.
+        source: io::Error,
+    },
+    /// A cache cannot be written where it should go.
+    #[error("cannot write the cache in {}: {source}", directory.display())]
+    Cache {
+        /// The directory.
+        directory: PathBuf,
         /// Why.
         source: io::Error,
     },

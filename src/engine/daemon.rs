@@ -192,7 +192,7 @@ impl Daemon {
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         if self.capabilities.buildkit {
-            if let Some(cache) = request.cache_to.iter().find(|cache| !buildkit::is_inline(cache))
+            if let Some(cache) = request.cache_to.iter().find(|cache| !cache.is_inline())
                 && !self.has_containerd_store().await?
             {
                 return Err(BuildError::Unsupported {

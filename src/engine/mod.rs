@@ -33,6 +33,7 @@ mod find;
 mod history;
 mod http;
 mod images;
+mod layout;
 mod log;
 mod output;
 mod piped;

@@ -2,7 +2,7 @@
 //!
 //! Knows what there is to tell; must not know how it is shown.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Somebody who wants to know. Called from the task that drives the build, in order.
 pub trait Progress: Send + Sync {
@@ -101,6 +101,14 @@ pub enum Event {
         /// What.
         text: String,
     },
+}
+
+impl Event {
+    /// A cache is done without.
+    pub(super) fn unused(cache: impl fmt::Display, why: &str) -> Self {
+        let short = format!("the cache {cache} cannot be used: {why}");
+        Self::Warning { short, detail: Vec::new(), url: None, line: None }
+    }
 }
 
 /// Where a step wrote to.

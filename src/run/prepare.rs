@@ -12,6 +12,7 @@ use crate::{
     context::{self, Ignore, Read, Tree},
     dockerfile::{self, ContextRead, Dockerfile, Effect, ErrorKind, ImageUse, ReadKind, Slice},
     inputs::{self, Inputs, Instruction, Key, Stage},
+    layer_cache::LayerCache,
     nearest::nearest,
     platform::Platform,
     registry::Digest,
@@ -394,7 +395,7 @@ fn options(request: &Request) -> BTreeMap<String, String> {
     for limit in &request.ulimits {
         options.insert(format!("ulimit {}", limit.name), format!("{}:{}", limit.soft, limit.hard));
     }
-    if request.cache_to.iter().any(|cache| cache.contains("inline")) {
+    if request.cache_to.iter().any(LayerCache::is_inline) {
         // It is written into the image's configuration.
         options.insert("cache-to".to_owned(), "inline".to_owned());
     }

@@ -12,7 +12,7 @@ use super::{
     DockerfileSource, EngineKind, Environment, Error, OutputKind, OutputSpec, Progress, Request,
     Verbosity, file, names, names::named, pairs, text,
 };
-use crate::{cli::BuildOptions, platform::Platform};
+use crate::{cli::BuildOptions, layer_cache::LayerCache, platform::Platform};
 
 impl Request {
     /// Puts together what was typed, what the settings file says and what the environment says, in
@@ -94,12 +94,12 @@ impl Request {
             cache_from: pairs::caches(
                 "--cache-from",
                 or_set(&options.cache_from, &settings.cache_from),
-                &["registry"],
+                LayerCache::source,
             )?,
             cache_to: pairs::caches(
                 "--cache-to",
                 or_set(&options.cache_to, &settings.cache_to),
-                &["registry", "inline"],
+                LayerCache::destination,
             )?,
             no_cache_filter: options.no_cache_filter.clone(),
             cache_stages: cache_stages(options, &settings),

@@ -22,6 +22,7 @@ pub use pairs::{OutputKind, OutputSpec, SecretSource, SecretSpec, SshSpec, Ulimi
 pub use refresh::Refresh;
 
 use crate::{
+    layer_cache::LayerCache,
     platform::Platform,
     registry::{Reference, Repository, SigningKey},
 };
@@ -57,10 +58,10 @@ pub struct Request {
     pub pull: bool,
     /// Whether to build whatever the key says, with no layer from the engine's cache.
     pub no_cache: bool,
-    /// Images whose layers the engine may use.
-    pub cache_from: Vec<String>,
-    /// Where to export the engine's layer cache.
-    pub cache_to: Vec<String>,
+    /// Where the engine may take layers from.
+    pub cache_from: Vec<LayerCache>,
+    /// Where the engine leaves its layer cache.
+    pub cache_to: Vec<LayerCache>,
     /// Stages to build without the engine's layer cache.
     pub no_cache_filter: Vec<String>,
     /// The stages that get images of their own, where any do; all that can when none is named.

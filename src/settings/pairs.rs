@@ -7,6 +7,7 @@ use docker_credential_aliyun::Secret;
 use super::{Environment, Error};
 use crate::{
     dockerfile,
+    layer_cache::{InvalidLayerCache, LayerCache},
     platform::Platform,
     registry::{Reference, SigningKey},
 };
@@ -281,37 +282,14 @@ pub enum OutputKind {
     Oci,
 }
 
-/// Caches: a reference, or `type=registry,ref=NAME`, or another of the types that `known` has. They are
-/// used as they were written.
+/// Places for the engine's layer cache, read one by one.
 pub(super) fn caches(
     option: &'static str,
     texts: &[String],
-    known: &[&str],
-) -> Result<Vec<String>, Error> {
-    for text in texts.iter().filter(|text| text.contains('=')) {
-        let wrong = |why: String| Err(Error::option(option, text, why));
-        let mut kind = None;
-        for pair in text.split(',') {
-            match pair.split_once('=') {
-                Some((name, value)) if name.trim().eq_ignore_ascii_case("type") => {
-                    kind = Some(value);
-                }
-                Some(_) => {}
-                None => return wrong(format!("`{pair}` is no NAME=VALUE")),
-            }
-        }
-        match kind {
-            Some(kind) if known.contains(&kind) => {}
-            Some(kind) => {
-                let known = known.join(", ");
-                return wrong(format!(
-                    "caches of the type `{kind}` are not supported: use {known}"
-                ));
-            }
-            None => return wrong("its type is missing; write it as type=registry,ref=NAME".into()),
-        }
-    }
-    Ok(texts.to_vec())
+    read: fn(&str) -> Result<LayerCache, InvalidLayerCache>,
+) -> Result<Vec<LayerCache>, Error> {
+    let cache = |text: &String| read(text).map_err(|error| Error::option(option, text, error));
+    texts.iter().map(cache).collect()
 }
 
 /// `type=local|tar|oci[,dest=PATH]`; a path alone is a directory, and `-` a tar on standard output.

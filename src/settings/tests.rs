@@ -102,7 +102,7 @@ fn a_broken_value_is_named_with_its_option() {
         (&["--ulimit", "nofile=20:10"], "--ulimit nofile=20:10"),
         (&["--build-context", "x"], "NAME=DIRECTORY"),
         (&["--cache-to", "type=gha"], "caches of the type `gha` are not supported"),
-        (&["--cache-from", "type=local,src=x"], "use registry"),
+        (&["--cache-from", "type=local,dest=x"], "write it as type=local,src=DIRECTORY"),
         (&["--cache-from", "type=inline"], "use registry"),
         (&["--cache-to", "ref=a/b"], "its type is missing"),
         (&["--cache-to", "type=registry,ref"], "`ref` is no NAME=VALUE"),

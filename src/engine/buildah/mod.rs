@@ -111,6 +111,9 @@ impl Buildah {
         progress: &dyn Progress,
     ) -> Result<ImageId, BuildError> {
         check(request, &self.program)?;
+        for cache in &request.cache_from {
+            progress.event(Event::unused(cache, "buildah has caches of its own"));
+        }
         let private = Scratch::small("build").map_err(|e| Error::broken(ACTION, &e))?;
         let registries = Registries::write(private.path(), request, &self.insecure).await?;
         let write = |name: &str, content: &[u8]| {

@@ -54,6 +54,9 @@ pub(super) enum Code {
     Unknown = 2,
     InvalidArgument = 3,
     NotFound = 5,
+    AlreadyExists = 6,
+    FailedPrecondition = 9,
+    OutOfRange = 11,
     Unimplemented = 12,
     Unavailable = 14,
 }

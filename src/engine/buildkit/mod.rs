@@ -7,6 +7,7 @@
 
 mod agents;
 mod build_api;
+mod content;
 mod daemon;
 mod filesync;
 mod grpc;
@@ -22,17 +23,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-pub(super) use self::{
-    daemon::Buildkitd,
-    solve::{is_inline, needed_for, reference_of},
-};
 use self::{
+    content::Stores,
     filesync::{Directories, Directory},
     receive::Sink,
     sent::{Measured, Sent},
     session::{Services, Session},
     solve::Solved,
 };
+pub(super) use self::{daemon::Buildkitd, solve::needed_for};
 use super::{
     Capabilities,
     build::{BuildError, BuildRequest, Fault},
@@ -65,7 +64,7 @@ pub(super) async fn build(
     progress: &dyn Progress,
 ) -> Result<ImageId, BuildError> {
     let place = Place::Engine(http, capabilities);
-    if needed_for(request).is_some() {
+    if !solve::fits_into_build(request) {
         let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
         // An empty name is not none.
         let attributes = if names.is_empty() { vec![] } else { vec![("name", names.join(","))] };
@@ -76,7 +75,7 @@ pub(super) async fn build(
     language::check(&place, request)?;
     let (fault, sent) = (Fault::default(), Sent::default());
     let progress = &Measured { progress, sent: sent.clone() };
-    let services = services(request, None, sent, &fault);
+    let services = services(request, Stores::default(), None, sent, &fault);
     let session = Session::open(http, &shared_key(request), services).await?;
     let built = blamed(build_api::run(http, &session.id, request, progress).await, &fault);
     built.map_err(|error| language::explained(error, request, capabilities))
@@ -133,7 +132,8 @@ async fn solve(
     language::check(&place, request)?;
     let (fault, sent) = (Fault::default(), Sent::default());
     let progress = &Measured { progress, sent: sent.clone() };
-    let services = services(request, sink, sent, &fault);
+    let (caches, written) = Stores::open(&request.cache_from, &request.cache_to)?;
+    let services = services(request, caches, sink, sent, &fault);
     let key = shared_key(request);
     let (client, session) = match place {
         Place::Engine(http, _) => {
@@ -146,12 +146,21 @@ async fn solve(
         }
     };
     let solved = solve::run(place, &client, &session.id, request, exporter, progress).await;
-    blamed(solved, &fault)
+    let solved = blamed(solved, &fault)?;
+    written.conclude(solved.cache())?;
+    Ok(solved)
 }
 
-fn services(request: &BuildRequest, sink: Option<Sink>, sent: Sent, fault: &Fault) -> Services {
+fn services(
+    request: &BuildRequest,
+    caches: Stores,
+    sink: Option<Sink>,
+    sent: Sent,
+    fault: &Fault,
+) -> Services {
     Services {
         directories: directories(request, sent),
+        caches,
         logins: Arc::clone(&request.logins),
         secrets: request.secrets.clone(),
         agents: request.ssh.clone(),

@@ -24,6 +24,7 @@ use tokio::{
 
 use super::{
     agents,
+    content::{self, Stores},
     filesync::{self, Directories},
     grpc::{self, Client, Code, Outgoing, Status},
     receive::{self, Sink},
@@ -64,6 +65,8 @@ pub(super) struct Services {
     pub(super) logins: Arc<dyn Logins>,
     pub(super) secrets: BTreeMap<String, SecretSource>,
     pub(super) agents: BTreeMap<String, SshAgent>,
+    /// The caches in directories of this machine.
+    pub(super) caches: Stores,
     /// Where the build is written to, if it is not for a store.
     pub(super) sink: Option<Sink>,
     pub(super) fault: Fault,
@@ -166,6 +169,9 @@ impl Services {
         if self.sink.is_some() {
             methods.push(method::FILE_SEND);
         }
+        if !self.caches.is_empty() {
+            methods.extend(content::METHODS);
+        }
         if !self.secrets.is_empty() {
             methods.push(method::GET_SECRET);
         }
@@ -188,6 +194,9 @@ impl Services {
                 None => grpc::refuse(Status::new(Code::Unimplemented, "nothing is wanted here")),
             },
             method::FORWARD_AGENT => agents::forward(&self.agents, request).await,
+            path if content::METHODS.contains(&path) => {
+                self.caches.call(&self.fault, request).await
+            }
             method::HEALTH => {
                 grpc::unary(request, |_: HealthCheckRequest| async {
                     Ok(HealthCheckResponse { status: Serving as i32 })

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    ACTION, Exporter, Place,
+    ACTION, Exporter, Place, content,
     grpc::{Client, Code, Status},
     trace::Trace,
 };
@@ -24,9 +24,12 @@ use crate::engine::{
     dial::dial,
     error::Error,
     http::{Http, accepted, empty},
-    progress::Progress,
+    progress::{Event, Progress},
 };
-use crate::registry::Digest;
+use crate::{
+    layer_cache::{LayerCache, is_true},
+    registry::Digest,
+};
 
 /// How long the rest of the progress may take to come when a build is over.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -47,9 +50,13 @@ pub(in crate::engine) fn needed_for(request: &BuildRequest) -> Option<String> {
     if let Some(stage) = request.no_cache_filter.first() {
         return Some(format!("without the cache of stage `{stage}` alone"));
     }
-    let elsewhere = |cache: &&String| is_list(cache) && reference_of(cache).is_none();
-    let cache = request.cache_from.iter().find(elsewhere)?;
-    Some(format!("with the cache of `{cache}`"))
+    None
+}
+
+/// Whether a request can be built with `/build`, which knows caches by references alone.
+pub(super) fn fits_into_build(request: &BuildRequest) -> bool {
+    needed_for(request).is_none()
+        && request.cache_from.iter().all(|cache| cache.bare_reference().is_some())
 }
 
 /// What BuildKit says of a build that is done.
@@ -65,6 +72,11 @@ impl Solved {
             Error::Protocol { action: ACTION.to_owned(), what }.into()
         })
     }
+
+    /// The descriptor of the cache that was exported, in JSON (buildkit `cache/remotecache/export.go`).
+    pub(super) fn cache(&self) -> Option<&str> {
+        self.0.get("cache.manifest").map(String::as_str)
+    }
 }
 
 /// Builds over a session that is open.
@@ -76,7 +88,8 @@ pub(super) async fn run(
     exporter: Exporter,
     progress: &dyn Progress,
 ) -> Result<Solved, BuildError> {
-    let question = question(place, session, request, exporter)?;
+    let imports = imports(&request.cache_from, progress);
+    let question = question(place, session, request, exporter, &imports)?;
     let mut trace = Trace::default();
     let solved = {
         let solving = client.unary::<_, SolveResponse>(method::SOLVE, &question);
@@ -147,6 +160,7 @@ fn question(
     session: &str,
     request: &BuildRequest,
     (exporter, exporter_attributes): Exporter,
+    imports: &[CacheOptionsEntry],
 ) -> Result<SolveRequest, BuildError> {
     let refuse = |what: &str, why: &str| BuildError::Unsupported {
         what: what.to_owned(),
@@ -204,10 +218,12 @@ fn question(
     }
     // The frontend asks for what it imports; imports of the solve itself are for builds without one
     // (buildkit `client/solve.go`: `parseCacheOptions`).
-    if !request.cache_from.is_empty() {
-        set("cache-imports".into(), imports(&request.cache_from)?);
+    if !imports.is_empty() {
+        let entry =
+            |cache: &CacheOptionsEntry| json!({ "Type": cache.r#type, "Attrs": cache.attrs });
+        set("cache-imports".into(), imports.iter().map(entry).collect::<Value>().to_string());
     }
-    let cache = CacheOptions { exports: exports(request)?, ..CacheOptions::default() };
+    let cache = CacheOptions { exports: exports(request), ..CacheOptions::default() };
     Ok(SolveRequest {
         r#ref: session.to_owned(),
         session: session.to_owned(),
@@ -229,69 +245,41 @@ fn question(
 
 /// The caches that are exported. `/build` reads one of them out of a build argument, as buildx does
 /// (moby `builder/builder-next/builder.go`: `BUILDKIT_INLINE_CACHE`); here it has to be asked for.
-fn exports(request: &BuildRequest) -> Result<Vec<CacheOptionsEntry>, BuildError> {
-    let mut exports = caches(&request.cache_to)?;
+fn exports(request: &BuildRequest) -> Vec<CacheOptionsEntry> {
+    let mut exports: Vec<_> = request.cache_to.iter().map(entry).collect();
     let argument = request.build_args.get("BUILDKIT_INLINE_CACHE");
-    // What Go's `strconv.ParseBool` takes for true.
-    let wanted =
-        argument.is_some_and(|on| ["1", "t", "T", "true", "TRUE", "True"].contains(&on.as_str()));
+    let wanted = is_true(argument.map(String::as_str));
     if wanted && !exports.iter().any(|export| export.r#type == "inline") {
         exports.push(CacheOptionsEntry { r#type: "inline".to_owned(), attrs: HashMap::new() });
     }
-    Ok(exports)
+    exports
 }
 
-/// Whether a cache goes into the image itself.
-pub(in crate::engine) fn is_inline(text: &str) -> bool {
-    cache(text).is_ok_and(|cache| cache.r#type == "inline")
-}
-
-/// Caches as people write them: `type=registry,ref=host/name`, or a reference alone.
-fn caches(texts: &[String]) -> Result<Vec<CacheOptionsEntry>, BuildError> {
-    texts.iter().map(|text| cache(text)).collect()
-}
-
-/// Caches as a frontend reads them.
-fn imports(texts: &[String]) -> Result<String, BuildError> {
-    let entry = |cache: &CacheOptionsEntry| json!({ "Type": cache.r#type, "Attrs": cache.attrs });
-    Ok(caches(texts)?.iter().map(entry).collect::<Value>().to_string())
-}
-
-fn cache(text: &str) -> Result<CacheOptionsEntry, BuildError> {
-    let wrong = |why: &str| BuildError::Unsupported {
-        what: format!("with the cache `{text}`"),
-        why: why.to_owned(),
+/// The caches that are imported. A directory is asked for what it has now; where it has nothing, the
+/// build does without.
+fn imports(caches: &[LayerCache], progress: &dyn Progress) -> Vec<CacheOptionsEntry> {
+    let import = |cache: &LayerCache| {
+        let mut import = entry(cache);
+        match cache.local().map(content::found) {
+            None => {}
+            Some(Ok(digest)) => {
+                import.attrs.insert("digest".to_owned(), digest.to_string());
+            }
+            Some(Err(reason)) => {
+                progress.event(Event::unused(cache, &reason));
+                return None;
+            }
+        }
+        Some(import)
     };
-    if !is_list(text) {
-        let attrs = [("ref".to_owned(), text.to_owned())].into();
-        return Ok(CacheOptionsEntry { r#type: "registry".to_owned(), attrs });
-    }
-    let pairs = text.split(',').map(|pair| pair.split_once('='));
-    let mut attrs: HashMap<String, String> = pairs
-        .map(|pair| pair.map(|(name, value)| (name.trim().to_lowercase(), value.to_owned())))
-        .collect::<Option<_>>()
-        .ok_or_else(|| wrong("write it as type=registry,ref=host/name"))?;
-    let kind = attrs.remove("type").unwrap_or_default();
-    match kind.as_str() {
-        "registry" | "inline" => Ok(CacheOptionsEntry { r#type: kind, attrs }),
-        "" => Err(wrong("its type is missing; write it as type=registry,ref=host/name")),
-        _ => Err(wrong("only caches of the types `registry` and `inline` are understood")),
-    }
+    caches.iter().filter_map(import).collect()
 }
 
-/// Whether a cache is written as a list of pairs, rather than as a reference.
-fn is_list(cache: &str) -> bool {
-    cache.contains('=')
-}
-
-/// The reference of a cache in a registry, which `/build` can use too.
-pub(in crate::engine) fn reference_of(cache: &str) -> Option<&str> {
-    if !is_list(cache) {
-        return Some(cache);
-    }
-    match cache.split(',').collect::<Vec<_>>()[..] {
-        ["type=registry", name] | [name, "type=registry"] => name.strip_prefix("ref="),
-        _ => None,
+fn entry(cache: &LayerCache) -> CacheOptionsEntry {
+    let attributes = cache.attributes().iter();
+    CacheOptionsEntry {
+        r#type: cache.kind().to_owned(),
+        attrs: attributes.map(|(name, value)| (name.clone(), value.clone())).collect(),
     }
 }
 
@@ -305,7 +293,7 @@ mod tests {
         let logins = std::sync::Arc::new(crate::credentials::Anonymous);
         let mut request = BuildRequest::new(b"FROM scratch\n".to_vec(), context, logins);
         let kinds = |request: &BuildRequest| {
-            let exports = exports(request).unwrap().into_iter();
+            let exports = exports(request).into_iter();
             exports.map(|export| export.r#type).collect::<Vec<_>>()
         };
         for (value, expected) in
@@ -314,26 +302,8 @@ mod tests {
             request.build_args.insert("BUILDKIT_INLINE_CACHE".to_owned(), value.to_owned());
             assert_eq!(kinds(&request), expected, "{value}");
         }
-        request.cache_to = vec!["type=inline".to_owned(), "type=registry,ref=a/b".to_owned()];
+        let to = |text| LayerCache::destination(text).unwrap();
+        request.cache_to = vec![to("type=inline"), to("type=registry,ref=a/b")];
         assert_eq!(kinds(&request), ["inline", "registry"]);
-        assert!(is_inline("type=inline") && !is_inline("type=registry,ref=a/type=inline"));
-    }
-
-    #[test]
-    fn a_cache_is_a_reference_or_a_list() {
-        for text in ["host/name:tag", "type=registry,ref=host/name:tag"] {
-            assert_eq!(reference_of(text), Some("host/name:tag"));
-            let entry = cache(text).unwrap();
-            assert_eq!(
-                (entry.r#type.as_str(), entry.attrs["ref"].as_str()),
-                ("registry", "host/name:tag")
-            );
-        }
-        let entry = cache("type=registry,ref=a/b,mode=max").unwrap();
-        assert_eq!(entry.attrs["mode"], "max");
-        assert_eq!(reference_of("type=registry,ref=a/b,mode=max"), None);
-        for text in ["ref=a/b", "type=gha", "type=registry,ref"] {
-            assert!(cache(text).is_err(), "{text}");
-        }
     }
 }

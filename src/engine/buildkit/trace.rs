@@ -89,8 +89,7 @@ impl Trace {
         if let (Some(cache), false) = (step.name.strip_prefix(IMPORT), vertex.error.is_empty()) {
             // The build does without.
             let reason = stripped(&vertex.error);
-            let short = format!("the cache {cache} cannot be used: {reason}");
-            progress.event(Event::Warning { short, detail: Vec::new(), url: None, line: None });
+            progress.event(Event::unused(cache, reason));
             let took = span(vertex.started.as_ref(), vertex.completed.as_ref());
             progress.event(Event::StepFinished { step: id, took });
             return;

@@ -20,7 +20,7 @@ use super::{
     error::Error,
     http::{Http, Message, query},
     images::{Auth, ImageId, header_value},
-    progress::Progress,
+    progress::{Event, Progress},
 };
 use crate::dockerfile::Feature;
 
@@ -37,6 +37,9 @@ pub(super) async fn build(
     progress: &dyn Progress,
 ) -> Result<ImageId, BuildError> {
     check(capabilities, request)?;
+    for cache in request.cache_from.iter().filter(|cache| cache.bare_reference().is_none()) {
+        progress.event(Event::unused(cache, "this engine has no BuildKit"));
+    }
     let fault = Fault::default();
     match run(http, capabilities, request, &fault, progress).await {
         Err(error) => Err(fault.take().unwrap_or(error)),

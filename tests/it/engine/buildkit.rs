@@ -1,6 +1,9 @@
 //! What only BuildKit can do, or does its own way.
 
-use smartbuild::engine::{BuildError, SecretSource};
+use smartbuild::{
+    engine::{BuildError, SecretSource},
+    layer_cache::LayerCache,
+};
 use smartbuild_test_rig::{self as rig, Registry, Work, unique};
 
 use super::{Heard, Image, build, engine, request};
@@ -217,7 +220,8 @@ async fn caches_go_to_a_registry_and_come_back() {
     let step = unique("step");
     let mut request = request(&work, &format!("FROM {base}\nRUN echo {step}\n"));
     let cache = registry.name(&unique("cache"));
-    request.cache_to = vec![format!("type=registry,ref={cache},mode=max")];
+    let to = |text: &str| vec![LayerCache::destination(text).unwrap()];
+    request.cache_to = to(&format!("type=registry,ref={cache},mode=max"));
     if engine.version().await.unwrap().containerd_store {
         let id = engine.build(&request, &Heard::default()).await.unwrap();
         engine.remove(&id.to_string()).await.unwrap();
@@ -233,12 +237,13 @@ async fn caches_go_to_a_registry_and_come_back() {
 
     let image = Image { name: format!("{}:1", registry.name(&unique("inline"))) };
     request.tags = vec![image.reference()];
-    request.cache_to = vec!["type=inline".to_owned()];
+    request.cache_to = to("type=inline");
     engine.build(&request, &Heard::default()).await.unwrap();
     engine.push(&image.reference(), None, &Heard::default()).await.unwrap();
     rig::Engine::get().forget(&image.name);
     request.cache_to.clear();
-    request.cache_from = vec![image.name.clone(), "type=registry,ref=localhost:1/none".to_owned()];
+    let sources = [&image.name, "type=registry,ref=localhost:1/none"];
+    request.cache_from = sources.map(|text| LayerCache::source(text).unwrap()).into();
     let heard = Heard::default();
     engine.build(&request, &heard).await.unwrap();
     assert!(heard.cached("RUN"));

@@ -1,21 +1,20 @@
 //! What people use of Docker's language and of its command line, each as they would notice it: by
 //! what is in the image, by what a second run does, by what is said where an engine is too old.
 
-use serde_json::Value;
 use smartbuild_test_rig::{self as rig, GitServer, Program, Ran, Registry, Work, unique};
 
 use super::{Image, apart::Apart};
 
 /// A project with an engine.
-struct Project {
-    work: Work,
-    registry: Registry,
+pub(super) struct Project {
+    pub(super) work: Work,
+    pub(super) registry: Registry,
     image: Image,
 }
 
 impl Project {
     /// `@base@` in the Dockerfile is an image with a shell.
-    fn new(dockerfile: &str) -> Self {
+    pub(super) fn new(dockerfile: &str) -> Self {
         let (work, registry) = (Work::new(), Registry::open());
         let base = registry.push_base();
         work.write("Dockerfile", dockerfile.replace("@base@", &base));
@@ -295,63 +294,6 @@ fn builders_that_would_add_the_page_at_a_repositorys_address_are_not_used() {
         [program().env("DOCKER_HOST", podman.host()), program().args(["--engine", "buildah"])];
     for program in ways {
         project.work.run(program).exits(3).says(&["ADD of a git repository"]);
-    }
-}
-
-#[test]
-#[ignore = "needs an engine: run tests/run.sh"]
-fn a_cache_in_a_registry_spares_an_empty_builder_the_step() {
-    let step = unique("step");
-    let project =
-        Project::new(&format!("FROM @base@\nCOPY file /\nRUN echo {step} && cp /file /made\n"));
-    project.work.write("file", "x");
-    let cache = project.registry.name(&unique("cache"));
-    let image = format!("{}:1", project.registry.name(&unique("cached")));
-    let export = format!("--cache-to=type=registry,ref={cache},mode=max");
-    let engine = rig::Engine::get();
-    let push = |more: &[&str]| {
-        let program = Program::smartbuild(["-t", &image, "--push", "--progress=plain"]).args(more);
-        let ran = project.work.run(program.engine(engine)).success();
-        engine.forget(&image);
-        forget_step(&step);
-        ran
-    };
-    // The image carries its own cache, whatever the engine's store is; a cache apart needs a newer
-    // store.
-    push(&["--cache-to=type=inline"]);
-    let mut sources = vec![image.clone()];
-    let ran = project.work.run(Program::smartbuild(["-t", &image, &export]).engine(engine));
-    if ran.code() == 0 {
-        sources.push(format!("type=registry,ref={cache}"));
-        engine.forget(&image);
-        forget_step(&step);
-    } else {
-        ran.exits(3).says(&["only engines with containerd's image store"]);
-    }
-    let echoed = |ran: &Ran| ran.stderr().lines().any(|line| line.ends_with(&format!(" {step}")));
-    for (number, source) in sources.iter().enumerate() {
-        // Another label is another image of the same steps.
-        let without = push(&[&format!("--label=without={number}"), "--cache-to=type=inline"]);
-        assert!(echoed(&without), "the builder is not empty:\n{}", without.text());
-        let with = push(&[&format!("--label=with={number}"), "--cache-from", source]);
-        assert!(!echoed(&with), "the step ran in spite of {source}:\n{}", with.text());
-    }
-}
-
-/// Takes the result of a step out of the engine's cache, and nothing of anybody else's.
-fn forget_step(step: &str) {
-    let engine = rig::Engine::get();
-    let list = ["system", "df", "--verbose", "--format", "{{json .BuildCache}}"];
-    let work = Work::new();
-    // It fails where somebody else's record goes at that moment.
-    let mut lists = (0..20).map(|_| work.run(engine.docker(list)));
-    let records: Value = lists.find(|ran| ran.code() == 0).unwrap().json();
-    for record in records.as_array().unwrap() {
-        if record["Description"].as_str().is_some_and(|description| description.contains(step)) {
-            let id = record["ID"].as_str().unwrap().trim_end_matches('*');
-            let filter = format!("id={id}");
-            work.run(engine.docker(["builder", "prune", "--all", "--force", "--filter", &filter]));
-        }
     }
 }
 

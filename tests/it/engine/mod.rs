@@ -3,6 +3,7 @@
 mod apart;
 mod buildah;
 mod buildkit;
+mod caches;
 mod classic;
 mod doctor;
 mod elsewhere;

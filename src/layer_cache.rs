@@ -1,0 +1,246 @@
+//! Places for an engine's layer cache, as `--cache-from` and `--cache-to` name them.
+//!
+//! Knows their grammar (buildx `util/buildflags/cache.go`) and which attributes of a type matter here;
+//! must not know engines, nor whether there is anything at a place.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use crate::registry::{Digest, Reference};
+
+/// How a list is written, for errors.
+const HOW: &str = "write it as type=registry,ref=IMAGE";
+
+/// A place that a build takes layers from, or leaves them at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerCache {
+    text: String,
+    place: Place,
+    attributes: BTreeMap<String, String>,
+}
+
+/// Where a cache is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a tag of a repository: an image that carries its cache, or a cache by itself.
+    Registry(String),
+    /// In the image that is built.
+    Inline,
+    /// In a directory of this machine.
+    Local(LocalPlace),
+}
+
+/// A directory that holds caches: an OCI image layout, with a tag for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPlace {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The name of the cache in it.
+    pub tag: String,
+    /// The very cache to take, whatever is tagged.
+    pub digest: Option<Digest>,
+    /// Whether blobs that no cache needs any more are removed once a new one is written.
+    pub reset: bool,
+}
+
+/// What is no place for a cache, and how one is written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidLayerCache(String);
+
+/// Which way a cache goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    From,
+    To,
+}
+
+impl LayerCache {
+    /// Reads a place to take a cache from: a reference, `type=registry,ref=IMAGE`, or
+    /// `type=local,src=DIRECTORY`.
+    ///
+    /// # Errors
+    /// When the text is none of them.
+    pub fn source(text: &str) -> Result<Self, InvalidLayerCache> {
+        Self::parse(text, Way::From)
+    }
+
+    /// Reads a place to leave a cache at: `type=inline`, a reference, `type=registry,ref=IMAGE`, or
+    /// `type=local,dest=DIRECTORY`.
+    ///
+    /// # Errors
+    /// When the text is none of them.
+    pub fn destination(text: &str) -> Result<Self, InvalidLayerCache> {
+        Self::parse(text, Way::To)
+    }
+
+    fn parse(text: &str, way: Way) -> Result<Self, InvalidLayerCache> {
+        let wrong = |why: String| InvalidLayerCache(why);
+        let image = |name: &str| {
+            let read = name.parse::<Reference>();
+            read.map_err(|error| wrong(error.to_string())).map(|_| name.to_owned())
+        };
+        if !text.contains('=') {
+            let attributes = [("ref".to_owned(), text.to_owned())].into();
+            return Ok(Self {
+                text: text.to_owned(),
+                place: Place::Registry(image(text)?),
+                attributes,
+            });
+        }
+        let mut attributes = BTreeMap::new();
+        for pair in text.split(',') {
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| wrong(format!("`{pair}` is no NAME=VALUE")))?;
+            attributes.insert(name.trim().to_ascii_lowercase(), value.to_owned());
+        }
+        let attribute =
+            |name: &str| attributes.get(name).filter(|value| !value.is_empty()).map(String::as_str);
+        let place = match (attribute("type"), way) {
+            (None, _) => return Err(wrong(format!("its type is missing; {HOW}"))),
+            (Some("registry"), _) => {
+                let name = attribute("ref");
+                Place::Registry(image(
+                    name.ok_or_else(|| wrong(format!("its ref is missing; {HOW}")))?,
+                )?)
+            }
+            (Some("inline"), Way::To) => Place::Inline,
+            (Some("local"), _) => {
+                let name = if way == Way::From { "src" } else { "dest" };
+                let directory = attribute(name).ok_or_else(|| {
+                    wrong(format!(
+                        "its directory is missing; write it as type=local,{name}=DIRECTORY"
+                    ))
+                })?;
+                let digest = attribute("digest").map(str::parse).transpose();
+                Place::Local(LocalPlace {
+                    directory: directory.into(),
+                    tag: attribute("tag").unwrap_or("latest").to_owned(),
+                    digest: digest.map_err(|error| wrong(format!("{error}")))?,
+                    reset: is_true(attribute("reset")),
+                })
+            }
+            (Some(kind), way) => {
+                let known =
+                    if way == Way::From { "registry, local" } else { "registry, local, inline" };
+                return Err(wrong(format!(
+                    "caches of the type `{kind}` are not supported: use {known}"
+                )));
+            }
+        };
+        attributes.remove("type");
+        Ok(Self { text: text.to_owned(), place, attributes })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its type, as engines call it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.place {
+            Place::Registry(_) => "registry",
+            Place::Inline => "inline",
+            Place::Local(_) => "local",
+        }
+    }
+
+    /// All that was said of it but its type.
+    #[must_use]
+    pub fn attributes(&self) -> &BTreeMap<String, String> {
+        &self.attributes
+    }
+
+    /// Whether it goes into the image itself.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        self.place == Place::Inline
+    }
+
+    /// The image that it is in, where nothing else was said of it.
+    #[must_use]
+    pub fn bare_reference(&self) -> Option<&str> {
+        match &self.place {
+            Place::Registry(name) if self.attributes.len() == 1 => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The directory that it is in, if it is in one.
+    #[must_use]
+    pub fn local(&self) -> Option<&LocalPlace> {
+        match &self.place {
+            Place::Local(place) => Some(place),
+            _ => None,
+        }
+    }
+}
+
+/// As it was written.
+impl fmt::Display for LayerCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What Go's `strconv.ParseBool` takes for true, which is how engines read such values.
+#[must_use]
+pub fn is_true(text: Option<&str>) -> bool {
+    text.is_some_and(|on| ["1", "t", "T", "true", "TRUE", "True"].contains(&on))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_a_reference_or_a_list() {
+        for text in
+            ["host/name:tag", "type=registry,ref=host/name:tag", "Type=registry,Ref=host/name:tag"]
+        {
+            let cache = LayerCache::source(text).unwrap();
+            assert_eq!(cache.bare_reference(), Some("host/name:tag"));
+            assert_eq!((cache.kind(), &*cache.attributes()["ref"]), ("registry", "host/name:tag"));
+            assert_eq!(cache.to_string(), text);
+        }
+        let cache = LayerCache::destination("type=registry,ref=a/b,mode=max").unwrap();
+        assert_eq!((cache.attributes()["mode"].as_str(), cache.bare_reference()), ("max", None));
+        assert!(LayerCache::destination("type=inline").unwrap().is_inline());
+        // A name is no type.
+        assert!(!LayerCache::destination("type=registry,ref=a/inline").unwrap().is_inline());
+    }
+
+    #[test]
+    fn a_directory_is_a_place_too() {
+        let place = |cache: LayerCache| cache.local().cloned().unwrap();
+        let from = place(LayerCache::source("type=local,src=/c").unwrap());
+        assert_eq!((from.directory.to_str(), from.tag.as_str()), (Some("/c"), "latest"));
+        let to = place(LayerCache::destination("type=local,dest=c,tag=main,reset=true").unwrap());
+        assert_eq!((to.directory.to_str(), to.tag.as_str(), to.reset), (Some("c"), "main", true));
+        let digest = Digest::of(b"cache");
+        let from = place(LayerCache::source(&format!("type=local,src=c,digest={digest}")).unwrap());
+        assert_eq!(from.digest, Some(digest));
+    }
+
+    #[test]
+    fn what_is_no_place_says_what_is() {
+        for (text, expected) in [
+            ("", "reference"),
+            ("ref=a/b", "its type is missing"),
+            ("type=registry", "its ref is missing"),
+            ("type=registry,ref", "`ref` is no NAME=VALUE"),
+            ("type=registry,ref=A B", "reference"),
+            ("type=gha", "caches of the type `gha` are not supported: use registry, local, inline"),
+            ("type=local,src=x", "write it as type=local,dest=DIRECTORY"),
+            ("type=local,dest=", "its directory is missing"),
+            ("type=local,dest=x,digest=1", "is not a digest"),
+        ] {
+            let error = LayerCache::destination(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let error = LayerCache::source("type=inline").unwrap_err().to_string();
+        assert!(error.ends_with("use registry, local"), "{error}");
+    }
+}
