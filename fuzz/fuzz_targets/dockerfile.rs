@@ -27,7 +27,7 @@ fuzz_target!(|text: &[u8]| {
     if !images.iter().all(|found| found.key.name.bytes().all(nameable)) {
         return;
     }
-    let pinned = file.pin(images.iter().map(|found| (found, DIGEST)), None).unwrap();
+    let pinned = file.pin(images.iter().map(|found| (found, Some(DIGEST))), None).unwrap();
     let again = dockerfile::parse(&pinned).unwrap().images(&request).unwrap();
     assert_eq!(again.len(), images.len());
     for (before, after) in images.iter().zip(&again) {

@@ -206,6 +206,7 @@ fn exit_code(error: &run::Error) -> Exit {
         | E::NoDockerfile { .. }
         | E::Dockerfile(_)
         | E::Pin(_)
+        | E::UnplacedImage { .. }
         | E::Ignore { .. }
         | E::Context(_)
         | E::ImageName { .. }

@@ -53,7 +53,7 @@ pub struct BuildOptions {
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub build_arg: Vec<String>,
 
-    /// Another directory that the Dockerfile may copy from
+    /// Another directory, or an image (docker-image://IMAGE), that has this name in the Dockerfile
     #[arg(long, value_name = "NAME=DIRECTORY")]
     pub build_context: Vec<String>,
 
@@ -97,6 +97,10 @@ pub struct BuildOptions {
     /// Where to leave the engine's layer cache: type=inline, type=registry,ref=IMAGE, type=local,dest=DIR
     #[arg(long, value_name = "CACHE")]
     pub cache_to: Vec<String>,
+
+    /// What steps may ask of the engine: network.host, security.insecure; may be given several times
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub allow: Vec<String>,
 
     /// Stage to build without the engine's layer cache; may be given several times
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]

@@ -1,5 +1,7 @@
 //! The images of elsewhere that a Dockerfile names.
 
+use std::ops::Range;
+
 use crate::platform::Platform;
 
 /// An image at a platform: what has one digest.
@@ -37,6 +39,20 @@ pub struct ImageUse {
     pub end: Option<usize>,
     /// The `--build-context` that takes the place of the image; then there is nothing to resolve.
     pub context: Option<String>,
+    /// What the image takes the place of, where a `--build-context` says so.
+    pub replaced: Option<Replaced>,
+}
+
+/// What stands in the text where an image should: the name of a `--build-context`, or a stage of that
+/// name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// The context.
+    pub context: String,
+    /// The bytes that the image takes the place of.
+    pub(super) span: Range<usize>,
+    /// The name of the stage, if all of it is replaced.
+    pub(super) stage: Option<String>,
 }
 
 /// What the configuration of a base image says that matters to what is built on it.

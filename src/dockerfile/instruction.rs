@@ -322,10 +322,9 @@ impl Reader<'_> {
         }
         let mut transfer = Transfer {
             destination: Some(destination),
-            from: flags.one("from").map(|value| Origin {
-                name: value.text.clone(),
-                end: value.ends.last().copied().unwrap_or(value.at),
-            }),
+            from: flags
+                .one("from")
+                .map(|value| Origin::new(&value.text, value, value.ends.len().checked_sub(1))),
             chown: flags.word("chown"),
             chmod: flags.word("chmod"),
             checksum: flags.word("checksum"),

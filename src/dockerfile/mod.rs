@@ -58,7 +58,7 @@ pub use error::{Error, ErrorKind};
 pub use features::Feature;
 pub use frontend::{Frontend, frontend};
 pub use git_source::GitSource;
-pub use images::{BaseImage, ImageKey, ImageUse, Role, familiar};
+pub use images::{BaseImage, ImageKey, ImageUse, Replaced, Role, familiar};
 pub use pin::PinConflict;
 pub use slice::{
     Base, ContextRead, Effect, ReadKind, Remote, RemoteKind, Secret, Slice, SlicedInstruction,
@@ -78,8 +78,10 @@ pub struct Request {
     pub platform: Platform,
     /// The platform of the builder.
     pub build_platform: Platform,
-    /// The names of the `--build-context` options, each as [`familiar`] has it.
+    /// The names of the `--build-context` options that are directories, each as [`familiar`] has it.
     pub contexts: BTreeSet<String>,
+    /// The images that other `--build-context` options are, by their names.
+    pub images: BTreeMap<String, String>,
 }
 
 impl Request {
@@ -92,6 +94,7 @@ impl Request {
             build_platform: platform.clone(),
             platform,
             contexts: BTreeSet::new(),
+            images: BTreeMap::new(),
         }
     }
 }
@@ -171,18 +174,19 @@ impl Dockerfile {
 
     /// The text to serve to the engine: each of these uses with its digest (`sha256:…`) behind the
     /// name, the frontend likewise, everything else byte for byte, and the lines where they were.
+    /// Images take the place of the contexts that stand for them, with their digests if they have any.
     ///
-    /// What cannot be pinned ([`ImageUse::end`] or [`Frontend::span`] is `None`, a named context
-    /// takes its place, or the name has a digest already) is passed over.
+    /// What cannot be pinned ([`ImageUse::end`] or [`Frontend::span`] is `None`, a directory takes its
+    /// place, or the name has a digest already) is passed over.
     ///
     /// # Errors
     /// Two digests for one place: its name depends on the platform, and the platforms must be built
     /// one by one.
     pub fn pin<'a>(
         &self,
-        digests: impl IntoIterator<Item = (&'a ImageUse, &'a str)>,
+        uses: impl IntoIterator<Item = (&'a ImageUse, Option<&'a str>)>,
         frontend: Option<(&Frontend, &str)>,
     ) -> Result<Vec<u8>, PinConflict> {
-        pin::pin(&self.text, digests, frontend)
+        pin::pin(&self.text, self.escape, uses, frontend)
     }
 }

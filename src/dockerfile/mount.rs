@@ -1,5 +1,7 @@
 //! `RUN --mount=` (`moby/buildkit: frontend/dockerfile/instructions/commands_runmount.go`).
 
+use std::ops::Range;
+
 use super::{
     arguments, canonical,
     error::Fault,
@@ -22,8 +24,20 @@ pub(super) struct Mount {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) name: String,
-    /// Where it ends in the source.
-    pub(super) end: usize,
+    /// Where it stands in the source.
+    pub(super) span: Range<usize>,
+}
+
+impl Origin {
+    /// The one that ends with the character `last` of a flag's value.
+    pub(super) fn new(name: &str, value: &Value, last: Option<usize>) -> Self {
+        let end_of = |character: usize| value.ends.get(character).copied();
+        let end = last.and_then(end_of).unwrap_or(value.at);
+        // A name has no character of more than one byte.
+        let first = last.and_then(|last| (last + 1).checked_sub(name.chars().count()));
+        let start = first.and_then(end_of).map_or(end, |end| end.saturating_sub(1));
+        Self { name: name.to_owned(), span: start..end }
+    }
 }
 
 /// The types of mounts.
@@ -66,9 +80,7 @@ impl Mount {
                         "`from` of a mount takes no variables: name a stage `FROM` them instead",
                     ));
                 }
-                let end = last.and_then(|last| value.ends.get(last)).copied();
-                mount.from = (!name.is_empty())
-                    .then(|| Origin { name: name.to_owned(), end: end.unwrap_or(value.at) });
+                mount.from = (!name.is_empty()).then(|| Origin::new(name, value, last));
             }
             mount.fields.push(text);
         }
@@ -326,13 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_what_is_mounted_knows_where_it_ends() {
-        for (text, end) in
-            [("from=alpine:3,target=/x", 13), ("type=bind,\"from=alpine:3\",target=/x", 24)]
+    fn the_name_of_what_is_mounted_knows_where_it_stands() {
+        for (text, span) in
+            [("from=alpine:3,target=/x", 5..13), ("type=bind,\"from=alpine:3\",target=/x", 16..24)]
         {
             let ends = (1..=text.chars().count()).collect();
             let mount = Mount::parse(&Value { text: text.to_owned(), at: 0, ends }).unwrap();
-            assert_eq!(mount.from, Some(Origin { name: "alpine:3".into(), end }), "{text}");
+            assert_eq!(mount.from, Some(Origin { name: "alpine:3".into(), span }), "{text}");
         }
     }
 }

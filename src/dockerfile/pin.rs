@@ -1,10 +1,11 @@
-//! The text that the engine is served: the same, with digests behind the names of images.
+//! The text that the engine is served: the same, with digests behind the names of images, and images
+//! where a context stands for one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use thiserror::Error;
 
-use super::{Frontend, ImageUse, error::line_of};
+use super::{Frontend, ImageUse, Replaced, error::line_of};
 
 /// One place cannot be pinned, because it has two digests.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -21,35 +22,72 @@ pub struct PinConflict {
 
 pub(super) fn pin<'a>(
     text: &[u8],
-    digests: impl IntoIterator<Item = (&'a ImageUse, &'a str)>,
+    escape: char,
+    uses: impl IntoIterator<Item = (&'a ImageUse, Option<&'a str>)>,
     frontend: Option<(&Frontend, &str)>,
 ) -> Result<Vec<u8>, PinConflict> {
-    // Only insertions: what a name is made of (variables, quotes, continued lines) stays as it is.
-    let mut insertions: BTreeMap<usize, &str> = BTreeMap::new();
-    for (found, digest) in digests {
+    // What a name is made of (variables, quotes, continued lines) stays as it is, unless another takes
+    // its place.
+    let mut edits: BTreeMap<usize, Edit> = BTreeMap::new();
+    for (found, digest) in uses {
         let name = &found.key.name;
-        let Some(end) = found.end.filter(|_| found.context.is_none() && !name.contains('@')) else {
-            continue;
+        let digest = digest.filter(|_| !name.contains('@'));
+        let edit = match (&found.replaced, found.end, digest) {
+            (Some(replaced), ..) => Edit::replacing(replaced, text, escape, name, digest),
+            (None, Some(end), Some(digest)) if found.context.is_none() => Edit::behind(end, digest),
+            _ => continue,
         };
-        if *insertions.entry(end).or_insert(digest) != digest {
+        let end = edit.span.end;
+        if *edits.entry(end).or_insert_with(|| edit.clone()) != edit {
             return Err(PinConflict { line: line_of(text, end), name: name.clone() });
         }
     }
     if let Some((Frontend { image, span: Some(span), .. }, digest)) = frontend
         && !image.contains('@')
     {
-        insertions.insert(span.end, digest);
+        edits.insert(span.end, Edit::behind(span.end, digest));
     }
 
-    let mut pinned = Vec::with_capacity(text.len() + insertions.len() * 72);
+    let mut pinned = Vec::with_capacity(text.len() + edits.len() * 72);
     let mut from = 0;
-    for (end, digest) in insertions {
-        let end = end.clamp(from, text.len());
-        pinned.extend_from_slice(&text[from..end]);
-        pinned.push(b'@');
-        pinned.extend_from_slice(digest.as_bytes());
+    for Edit { span, text: new } in edits.into_values() {
+        let (start, end) = (span.start.clamp(from, text.len()), span.end.clamp(from, text.len()));
+        pinned.extend_from_slice(&text[from..start]);
+        pinned.extend_from_slice(new.as_bytes());
         from = end;
     }
     pinned.extend_from_slice(&text[from..]);
     Ok(pinned)
+}
+
+/// Bytes of the text, and what stands there instead.
+#[derive(Clone, PartialEq, Eq)]
+struct Edit {
+    span: Range<usize>,
+    text: String,
+}
+
+impl Edit {
+    /// A digest behind what ends there.
+    fn behind(end: usize, digest: &str) -> Self {
+        Self { span: end..end, text: format!("@{digest}") }
+    }
+
+    /// An image instead of the context that stands for it. Every line that is left stands where it was.
+    fn replacing(
+        Replaced { span, stage, .. }: &Replaced,
+        text: &[u8],
+        escape: char,
+        name: &str,
+        digest: Option<&str>,
+    ) -> Self {
+        let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        let old = text.get(span.clone()).unwrap_or_default();
+        let lines = old.iter().filter(|byte| **byte == b'\n').count();
+        let new = match stage {
+            Some(stage) => format!("FROM {name}{digest} AS {stage}{}", "\n".repeat(lines)),
+            None => format!("{name}{digest}{}", format!("{escape}\n").repeat(lines)),
+        };
+        Self { span: span.clone(), text: new }
+    }
 }

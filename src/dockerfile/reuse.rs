@@ -114,7 +114,7 @@ fn is_of_the_target(graph: &Graph<'_>, index: usize, request: &Request) -> bool 
     let node = &graph.nodes[index];
     match &node.source {
         _ if node.replaced => false,
-        Source::Image(key) => key.platform == request.platform,
+        Source::Image(key, _) => key.platform == request.platform,
         Source::Stage(base) => is_of_the_target(graph, *base, request),
         Source::Scratch => graph.stage(index).from.platform.is_none(),
         Source::Context(..) => false,

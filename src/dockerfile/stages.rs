@@ -6,10 +6,11 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
 };
 
 use super::{
-    BaseImage, Dockerfile, ImageKey, ImageUse, Request, Role,
+    BaseImage, Dockerfile, ImageKey, ImageUse, Replaced, Request, Role,
     arguments::Word,
     error::{Fault, NOWHERE},
     images,
@@ -85,9 +86,20 @@ pub(super) enum Source {
     Scratch,
     /// The stage of this number.
     Stage(usize),
-    Image(ImageKey),
-    /// A named context, and the image whose place it takes.
+    /// An image, and the named context that stands for it in the text, if one does.
+    Image(ImageKey, Option<String>),
+    /// A named context that is a directory, and the image whose place it takes.
     Context(String, ImageKey),
+}
+
+/// Where something that is used is named.
+enum Place {
+    /// In these bytes.
+    Name(Range<usize>),
+    /// By being the stage of this number, which is replaced.
+    Stage(usize),
+    /// In a trigger of the base of the stage that begins there.
+    Trigger(usize),
 }
 
 /// A stage with its names resolved.
@@ -164,7 +176,7 @@ impl<'a> Graph<'a> {
         let node = |source, replaced| Node { source, replaced, used };
         if let Some(context) = name.as_deref().and_then(|name| self.context(name, &platform)) {
             let key = ImageKey { name: context.clone(), platform };
-            return Ok(node(Source::Context(context, key), true));
+            return Ok(node(self.named(context, key), true));
         }
         // Names of stages are in lower case, and compared as they are here.
         if let Some(index) = self.file.names.before(&text, self.nodes.len()) {
@@ -180,10 +192,21 @@ impl<'a> Graph<'a> {
         }
         let context = self.context(&name, &platform);
         let key = ImageKey { name, platform };
-        context.map_or_else(
-            || Source::Image(key.clone()),
-            |context| Source::Context(context, key.clone()),
-        )
+        match context {
+            None => Source::Image(key, None),
+            Some(context) => self.named(context, key),
+        }
+    }
+
+    /// What a named context is, in the place of an image.
+    fn named(&self, context: String, key: ImageKey) -> Source {
+        match self.request.images.get(&context) {
+            None => Source::Context(context, key),
+            Some(image) => {
+                let key = ImageKey { name: image.clone(), platform: key.platform };
+                Source::Image(key, Some(context))
+            }
+        }
     }
 
     /// The named context of this name.
@@ -192,9 +215,9 @@ impl<'a> Graph<'a> {
             return None;
         }
         let name = images::familiar(name);
-        let contexts = &self.request.contexts;
-        let of_platform = contexts.get(&format!("{name}::{platform}"));
-        of_platform.or_else(|| contexts.get(&name)).cloned()
+        let Request { contexts, images, .. } = self.request;
+        let is_given = |name: &String| contexts.contains(name) || images.contains_key(name);
+        [format!("{name}::{platform}"), name].into_iter().find(is_given)
     }
 
     fn expand(&self, word: &Word) -> Result<Expansion, Fault> {
@@ -262,25 +285,31 @@ impl<'a> Graph<'a> {
             }
             let Stage { line, from, .. } = self.stage(index);
             let node = &self.nodes[index];
-            let end = (!node.replaced).then_some(from.base_end);
             let mut uses = BTreeSet::new();
-            self.follow(&node.source, Role::Base, *line, end, &mut uses, &mut images);
+            let place = match node.replaced {
+                false => Place::Name(from.base.at..from.base_end),
+                true => Place::Stage(index),
+            };
+            self.follow(&node.source, Role::Base, *line, place, &mut uses, &mut images)?;
             let steps = self.steps(index, bases)?;
             for step in &steps {
                 let Instruction { line, at, .. } = *step.instruction;
-                let mut follow = |source, role, end: usize| {
-                    let end = (!step.trigger).then_some(end);
-                    self.follow(&source, role, line, end, &mut uses, &mut images);
+                let mut follow = |source, role, span: &Range<usize>| {
+                    let place = match step.trigger {
+                        false => Place::Name(span.clone()),
+                        true => Place::Trigger(at),
+                    };
+                    self.follow(&source, role, line, place, &mut uses, &mut images)
                 };
                 match &step.instruction.kind {
                     Kind::Copy(transfer) => {
                         if let Some(origin) = &transfer.from {
-                            follow(self.copy_from(index, origin, at)?, Role::Copy, origin.end);
+                            follow(self.copy_from(index, origin, at)?, Role::Copy, &origin.span)?;
                         }
                     }
                     Kind::Run(run) => {
                         for origin in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
-                            follow(self.mount_from(index, origin, at)?, Role::Mount, origin.end);
+                            follow(self.mount_from(index, origin, at)?, Role::Mount, &origin.span)?;
                         }
                     }
                     _ => {}
@@ -298,20 +327,45 @@ impl<'a> Graph<'a> {
         source: &Source,
         role: Role,
         line: usize,
-        end: Option<usize>,
+        place: Place,
         uses: &mut BTreeSet<usize>,
         images: &mut Vec<ImageUse>,
-    ) {
-        let (key, context) = match source {
-            Source::Scratch => return,
+    ) -> Result<(), Fault> {
+        let (key, context, replaced) = match source {
+            Source::Scratch => return Ok(()),
             Source::Stage(index) => {
                 uses.insert(*index);
-                return;
+                return Ok(());
             }
-            Source::Image(key) => (key.clone(), None),
-            Source::Context(name, key) => (key.clone(), Some(name.clone())),
+            Source::Image(key, None) => (key, None, None),
+            Source::Image(key, Some(context)) => (key, None, Some(self.replaced(context, &place)?)),
+            Source::Context(name, key) => (key, Some(name.clone()), None),
         };
-        images.push(ImageUse { key, role, line, end, context });
+        let end = match place {
+            Place::Name(span) if replaced.is_none() => Some(span.end),
+            _ => None,
+        };
+        images.push(ImageUse { key: key.clone(), role, line, end, context, replaced });
+        Ok(())
+    }
+
+    /// What an image takes the place of, where a context stands for it.
+    fn replaced(&self, context: &str, place: &Place) -> Result<Replaced, Fault> {
+        let (span, stage) = match place {
+            Place::Name(span) => (span.clone(), None),
+            Place::Stage(index) => (
+                self.file.stage_start(*index)..self.file.stage_start(index + 1),
+                self.stage(*index).from.name.clone(),
+            ),
+            Place::Trigger(at) => {
+                let why = format!(
+                    "an ONBUILD trigger of the base reads the build context `{context}`: there it has \
+                     to be a directory, for the name of an image could not be put in its place"
+                );
+                return Err(Fault::invalid(*at, why));
+            }
+        };
+        Ok(Replaced { context: context.to_owned(), span, stage })
     }
 
     /// The instructions of a stage behind its `FROM`, the triggers of its base first.
@@ -328,7 +382,7 @@ impl<'a> Graph<'a> {
         let mut triggers = Vec::new();
         match &node.source {
             Source::Scratch => {}
-            Source::Image(key) | Source::Context(_, key) => {
+            Source::Image(key, _) | Source::Context(_, key) => {
                 triggers.extend(bases.get(key).into_iter().flat_map(|base| base.onbuild.clone()));
             }
             Source::Stage(base) => {

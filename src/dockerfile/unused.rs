@@ -63,10 +63,11 @@ impl Dockerfile {
         let graph = Graph::new(self, request).map_err(|fault| Error::locate(&self.text, fault))?;
         let mut used: BTreeSet<String> =
             slice.images.iter().filter_map(|image| image.context.clone()).collect();
-        let mut note = |source: &Source| {
-            if let Source::Context(name, _) = source {
+        let mut note = |source: &Source| match source {
+            Source::Context(name, _) | Source::Image(_, Some(name)) => {
                 used.insert(name.clone());
             }
+            _ => {}
         };
         graph.nodes.iter().for_each(|node| note(&node.source));
         for (index, stage) in self.stages.iter().enumerate() {
@@ -86,7 +87,7 @@ impl Dockerfile {
                 }
             }
         }
-        let names = request.contexts.iter().map(String::as_str);
+        let names = request.contexts.iter().chain(request.images.keys()).map(String::as_str);
         Ok(names.filter(|name| !used.contains(*name) && !name.contains("::")).collect())
     }
 }

@@ -51,6 +51,8 @@ pub struct BuildRequest {
     pub cache_from: Vec<LayerCache>,
     /// Where to leave the cache.
     pub cache_to: Vec<LayerCache>,
+    /// What steps may ask of the engine, as BuildKit calls it: `network.host`, `security.insecure`.
+    pub allow: Vec<String>,
     /// The network of `RUN`: `default`, `none` or `host`.
     pub network: Option<String>,
     /// Lines for `/etc/hosts`, `name:address` each.
@@ -93,6 +95,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            allow: Vec::new(),
             network: None,
             add_hosts: Vec::new(),
             shm_size: None,

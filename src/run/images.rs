@@ -209,11 +209,11 @@ impl<'a> Found<'a> {
         known.chain(empty).collect()
     }
 
-    /// The uses that can be pinned, with what to.
-    pub(super) fn pins<'u>(&self, uses: &'u [ImageUse]) -> Vec<(&'u ImageUse, String)> {
+    /// The uses of images, with what to pin them to, where that can be done.
+    pub(super) fn pins<'u>(&self, uses: &'u [ImageUse]) -> Vec<(&'u ImageUse, Option<String>)> {
         let pin = |image: &'u ImageUse| {
-            let digest = self.images.get(&image.key)?.pin.as_ref()?;
-            Some((image, digest.to_string()))
+            let found = self.images.get(&image.key)?;
+            Some((image, found.pin.as_ref().map(Digest::to_string)))
         };
         uses.iter().filter_map(pin).collect()
     }
@@ -222,7 +222,8 @@ impl<'a> Found<'a> {
     pub(super) fn unpinned(&self, uses: &[ImageUse]) -> Vec<(String, Digest)> {
         let unpinned = |image: &ImageUse| {
             let digest = self.images.get(&image.key)?.pin.clone()?;
-            let loose = image.end.is_none() && !image.key.name.contains('@');
+            let loose =
+                image.end.is_none() && image.replaced.is_none() && !image.key.name.contains('@');
             loose.then(|| (image.key.name.clone(), digest))
         };
         uses.iter().filter_map(unpinned).collect()

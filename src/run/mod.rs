@@ -61,6 +61,17 @@ pub enum Error {
     /// A place in the Dockerfile that cannot be pinned.
     #[error(transparent)]
     Pin(#[from] dockerfile::PinConflict),
+    /// A build context that is an image, where the Dockerfile cannot be read.
+    #[error(
+        "the image that is the build context `{context}` cannot be put into the Dockerfile: {reason}; \
+         name the image in the Dockerfile instead"
+    )]
+    UnplacedImage {
+        /// The name of the context.
+        context: String,
+        /// Why the Dockerfile cannot be read.
+        reason: String,
+    },
     /// The ignore file is wrong.
     #[error("{}: {source}", path.display())]
     Ignore {

@@ -66,6 +66,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
         platform: request.target_platform(),
         build_platform: Platform::host(),
         contexts: request.contexts.keys().cloned().collect(),
+        images: request.context_images.clone(),
     };
     let mut parsed = understand(&text, &asked, request)?;
     let mut found = images::Found::new(request, world);
@@ -88,6 +89,10 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     };
     let slice = slice.unwrap_or_else(|| unknown(&text));
     if let Parsed::Unknown(reason) = &parsed {
+        if let Some(context) = request.context_images.keys().next() {
+            let (context, reason) = (context.clone(), reason.clone());
+            return Err(Error::UnplacedImage { context, reason });
+        }
         reasons.push(reason.clone());
     }
     for wider in &slice.wider {
@@ -117,7 +122,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     let frontend_pin = frontend_pin.as_ref().map(|(frontend, digest)| (*frontend, digest.as_str()));
     let dockerfile = match &parsed {
         Parsed::Known(dockerfile) => dockerfile
-            .pin(pins.iter().map(|(image, digest)| (*image, digest.as_str())), frontend_pin)?,
+            .pin(pins.iter().map(|(image, digest)| (*image, digest.as_deref())), frontend_pin)?,
         Parsed::Unknown(_) => text,
     };
     let reusable = match &parsed {
@@ -148,6 +153,8 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     let dockerfile = match &parsed {
         // What no key covers must not be found by one.
         Parsed::Known(_) if reasons.is_empty() => {
+            // Images are in the places of their contexts now.
+            let asked = dockerfile::Request { images: BTreeMap::new(), ..asked.clone() };
             marked(dockerfile, &asked, key).map_err(|e| named(e, request))?
         }
         _ => dockerfile,

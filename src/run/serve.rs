@@ -51,6 +51,7 @@ pub(super) async fn build_request(
     build.registries = prepared.registries.clone();
     build.needs_buildkit = prepared.slice.features.clone();
     build.cache_to = request.cache_to.clone();
+    build.allow = request.allow.clone();
     build.no_cache_filter = request.no_cache_filter.clone();
     build.ulimits = request.ulimits.iter().map(ulimit).collect();
     build.source_date_epoch =

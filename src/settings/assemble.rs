@@ -1,7 +1,7 @@
 //! How what was typed, the settings file and the environment come together.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,7 +10,10 @@ use clap::ValueEnum as _;
 
 use super::{
     DockerfileSource, EngineKind, Environment, Error, OutputKind, OutputSpec, Progress, Request,
-    Verbosity, file, names, names::named, pairs, text,
+    Verbosity, file, names,
+    names::named,
+    pairs::{self, Contexts},
+    text,
 };
 use crate::{cli::BuildOptions, layer_cache::LayerCache, platform::Platform};
 
@@ -76,9 +79,11 @@ impl Request {
         labels.extend(pairs::labels(&options.label)?);
         let progress = progress(options, environment)?;
 
+        let contexts = contexts(options, &settings)?;
         Ok(Self {
             context,
-            contexts: contexts(options, &settings)?,
+            contexts: contexts.directories,
+            context_images: contexts.images,
             dockerfile,
             target: options.target.clone().or_else(|| settings.target.clone()),
             tags,
@@ -101,6 +106,7 @@ impl Request {
                 or_set(&options.cache_to, &settings.cache_to),
                 LayerCache::destination,
             )?,
+            allow: pairs::entitlements(&options.allow)?,
             no_cache_filter: options.no_cache_filter.clone(),
             cache_stages: cache_stages(options, &settings),
             ulimits: pairs::ulimits(or_set(&options.ulimit, &settings.ulimits))?,
@@ -227,14 +233,13 @@ fn or_set<'a>(typed: &'a [String], set: &'a [String]) -> &'a [String] {
 }
 
 /// The named contexts: those of the settings file, and those that were typed, which go before.
-fn contexts(
-    options: &BuildOptions,
-    settings: &file::Settings,
-) -> Result<BTreeMap<String, PathBuf>, Error> {
+fn contexts(options: &BuildOptions, settings: &file::Settings) -> Result<Contexts, Error> {
     let set = settings.build_contexts.iter();
-    let set: Vec<_> = set.map(|(name, path)| format!("{name}={}", path.display())).collect();
-    let mut contexts = pairs::contexts(&set)?;
-    contexts.extend(pairs::contexts(&options.build_context)?);
+    let set = set.map(|(name, place)| format!("{name}={}", place.display()));
+    let mut contexts = Contexts::default();
+    for text in set.chain(options.build_context.iter().cloned()) {
+        contexts.add(&text)?;
+    }
     Ok(contexts)
 }
 

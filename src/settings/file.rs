@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{BasePolicy, EngineKind, Environment, Error};
+use super::{BasePolicy, EngineKind, Environment, Error, pairs::IMAGE_CONTEXT};
 
 /// What a settings file can say: the names are those of the options, in the plural where there may be
 /// several. The singular is understood, too.
@@ -84,7 +84,7 @@ impl Settings {
             let single = [&mut settings.context, &mut settings.file].into_iter().flatten();
             let stdin = Path::new("-");
             for relative in single.chain(settings.build_contexts.values_mut()) {
-                if relative != stdin {
+                if relative != stdin && !relative.starts_with(IMAGE_CONTEXT) {
                     *relative = directory.join(&relative);
                 }
             }

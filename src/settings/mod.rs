@@ -34,6 +34,8 @@ pub struct Request {
     pub context: PathBuf,
     /// Further directories by the names that the Dockerfile uses for them.
     pub contexts: BTreeMap<String, PathBuf>,
+    /// Images by further names that the Dockerfile uses for them.
+    pub context_images: BTreeMap<String, String>,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
     /// The stage to build; the last one when absent.
@@ -62,6 +64,8 @@ pub struct Request {
     pub cache_from: Vec<LayerCache>,
     /// Where the engine leaves its layer cache.
     pub cache_to: Vec<LayerCache>,
+    /// What steps may ask of the engine, as BuildKit calls it: `network.host`, `security.insecure`.
+    pub allow: Vec<String>,
     /// Stages to build without the engine's layer cache.
     pub no_cache_filter: Vec<String>,
     /// The stages that get images of their own, where any do; all that can when none is named.

@@ -12,6 +12,9 @@ use crate::{
     registry::{Reference, SigningKey},
 };
 
+/// What a context that is an image begins with.
+pub(super) const IMAGE_CONTEXT: &str = "docker-image://";
+
 /// A secret that a step may mount (`--secret`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretSpec {
@@ -110,6 +113,16 @@ pub(super) fn hosts<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<S
     texts.map(|text| host(text).ok_or_else(|| Error::option("--add-host", text, why))).collect()
 }
 
+/// What steps may ask of the engine (buildkit `util/entitlements`).
+pub(super) fn entitlements(texts: &[String]) -> Result<Vec<String>, Error> {
+    const KNOWN: [&str; 2] = ["network.host", "security.insecure"];
+    let known = |text: &String| match KNOWN.contains(&text.as_str()) {
+        true => Ok(text.clone()),
+        false => Err(Error::option("--allow", text, "write network.host or security.insecure")),
+    };
+    texts.iter().map(known).collect()
+}
+
 pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Error> {
     let label = |text: &String| match text.split_once('=') {
         Some(("", _)) => Err(Error::option("--label", text, "write NAME=VALUE")),
@@ -119,35 +132,56 @@ pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Error
     texts.iter().map(label).collect()
 }
 
-/// Reads `NAME=DIRECTORY`. A context is found by the shortest way to write its name, under which it
-/// must be sent too: an engine looks for no other (buildx `build/opt.go`, buildkit
-/// `frontend/dockerui/config.go`: `NamedContext`).
-pub(super) fn contexts(texts: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let context = |text: &String| {
-        let wrong = |why: &str| Err(Error::option("--build-context", text, why));
-        let (name, path) = match text.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !path.is_empty() => (name, path),
-            _ => return wrong("write NAME=DIRECTORY"),
+/// What stands for the names of contexts: directories, and images.
+#[derive(Default)]
+pub(super) struct Contexts {
+    pub(super) directories: BTreeMap<String, PathBuf>,
+    pub(super) images: BTreeMap<String, String>,
+}
+
+impl Contexts {
+    /// Reads `NAME=DIRECTORY` and `NAME=docker-image://IMAGE`; a name that is there already gets another
+    /// meaning. A context is found by the shortest way to write its name, under which it must be sent
+    /// too: an engine looks for no other (buildx `build/opt.go`, buildkit `frontend/dockerui/config.go`:
+    /// `NamedContext`).
+    pub(super) fn add(&mut self, text: &str) -> Result<(), Error> {
+        let wrong = |why: &str| Error::option("--build-context", text, why);
+        const HOW: &str = "write NAME=DIRECTORY or NAME=docker-image://IMAGE";
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => (name, value),
+            _ => return Err(wrong(HOW)),
         };
-        if path.contains("://") {
-            return wrong("only directories can be a named context for now");
-        }
         // Names of stages are in lower case, tags are not.
         let name = context_name(name).or_else(|| context_name(&name.to_lowercase()));
-        let Some(name) = name else {
-            return wrong("its name is neither a stage's nor an image's");
-        };
-        let path = PathBuf::from(path);
-        match std::fs::metadata(&path) {
-            Ok(found) if found.is_dir() => Ok((name, path)),
-            Ok(_) => wrong("this is not a directory"),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                wrong("there is no such directory")
+        let name = name.ok_or_else(|| wrong("its name is neither a stage's nor an image's"))?;
+        if let Some(image) = value.strip_prefix(IMAGE_CONTEXT) {
+            if image == "scratch" {
+                return Err(wrong("there is no such image; an empty directory is as much"));
             }
-            Err(error) => wrong(&format!("the directory cannot be read: {error}")),
+            image.parse::<Reference>().map_err(|error| wrong(&error.to_string()))?;
+            self.directories.remove(&name);
+            self.images.insert(name, image.to_owned());
+            return Ok(());
         }
-    };
-    texts.iter().map(context).collect()
+        if value.contains("://") {
+            return Err(wrong(
+                "only directories and images can be a named context; write \
+                              NAME=DIRECTORY or NAME=docker-image://IMAGE",
+            ));
+        }
+        let path = PathBuf::from(value);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(wrong("this is not a directory")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(wrong("there is no such directory"));
+            }
+            Err(error) => return Err(wrong(&format!("the directory cannot be read: {error}"))),
+        }
+        self.images.remove(&name);
+        self.directories.insert(name, path);
+        Ok(())
+    }
 }
 
 /// The name by which engines look for a context, which may be for one platform (`name::linux/arm64`).

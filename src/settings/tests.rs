@@ -104,6 +104,7 @@ fn a_broken_value_is_named_with_its_option() {
         (&["--cache-to", "type=gha"], "caches of the type `gha` are not supported"),
         (&["--cache-from", "type=local,dest=x"], "write it as type=local,src=DIRECTORY"),
         (&["--cache-from", "type=inline"], "use registry"),
+        (&["--allow", "fs.read=/"], "write network.host or security.insecure"),
         (&["--cache-to", "ref=a/b"], "its type is missing"),
         (&["--cache-to", "type=registry,ref"], "`ref` is no NAME=VALUE"),
     ] {
@@ -121,6 +122,33 @@ fn an_argument_without_a_value_takes_the_variable_or_is_left_out() {
     .unwrap();
     let expected = [("A", "1"), ("C", "3=3"), ("D", "")];
     assert_eq!(request.build_args, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+}
+
+#[test]
+fn a_named_context_may_be_an_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let line = |values: &[String]| {
+        let line: Vec<_> = values.iter().flat_map(|value| ["--build-context", value]).collect();
+        request(&line, &[])
+    };
+    let image = "Base:latest=docker-image://r.example/a:1".to_owned();
+    let found = line(std::slice::from_ref(&image)).unwrap();
+    assert_eq!(found.context_images["base"], "r.example/a:1");
+    // What is typed last counts.
+    let found = line(&[image.clone(), format!("base={path}")]).unwrap();
+    assert!(found.context_images.is_empty() && found.contexts.contains_key("base"));
+    let found = line(&[format!("base={path}"), image]).unwrap();
+    assert!(found.contexts.is_empty() && found.context_images.contains_key("base"));
+    for (value, words) in [
+        ("docker-image://", "reference"),
+        ("docker-image://scratch", "an empty directory"),
+        ("docker-image://A B", "reference"),
+        ("oci-layout://x", "NAME=docker-image://IMAGE"),
+    ] {
+        let error = line(&[format!("base={value}")]).unwrap_err().to_string();
+        assert!(error.contains(words), "{value}: {error}");
+    }
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Evaluation<'_> {
         let base = match &node.source {
             Source::Scratch => Base::Scratch,
             Source::Stage(index) => Base::Stage(self.places[index]),
-            Source::Image(key) => Base::Image(key.clone()),
+            Source::Image(key, _) => Base::Image(key.clone()),
             Source::Context(name, _) => Base::Context(name.clone()),
         };
         let variables = match &node.source {
@@ -144,7 +144,7 @@ impl Evaluation<'_> {
             Source::Scratch => {
                 Variables::of_base(Some(&BaseImage::default()), &self.request.platform)
             }
-            Source::Image(key) | Source::Context(_, key) => {
+            Source::Image(key, _) | Source::Context(_, key) => {
                 let known = self.bases.get(key);
                 if known.is_none() && !node.replaced {
                     self.read_all(
@@ -185,7 +185,7 @@ impl Evaluation<'_> {
 
     fn from(&self, source: &Source) -> String {
         let mut line = Line::new("FROM");
-        if let Source::Image(key) | Source::Context(_, key) = source
+        if let Source::Image(key, _) | Source::Context(_, key) = source
             && key.platform != self.request.platform
         {
             line.flag("platform", Some(&key.platform.to_string()));
@@ -201,7 +201,7 @@ impl Evaluation<'_> {
             // Neither can be the name of an image.
             Source::Stage(index) => format!("stage={}", self.places[index]),
             Source::Context(name, _) => format!("context={}", canonical::word(name)),
-            Source::Image(key) => canonical::word(&key.name).into_owned(),
+            Source::Image(key, _) => canonical::word(&key.name).into_owned(),
         }
     }
 

@@ -12,7 +12,7 @@ fn pinned(text: &str, request: &Request) -> String {
     let images = file.images(request).unwrap();
     let frontend = file.frontend(request);
     let frontend = frontend.as_ref().map(|frontend| (frontend, DIGEST));
-    let pinned = file.pin(images.iter().map(|found| (found, DIGEST)), frontend).unwrap();
+    let pinned = file.pin(images.iter().map(|found| (found, Some(DIGEST))), frontend).unwrap();
 
     // The engine reads the pinned text as the same Dockerfile on pinned images.
     let after = parse(&pinned).unwrap();
@@ -66,15 +66,75 @@ fn unreached_stages_and_named_contexts_stay_as_they_are() {
 }
 
 #[test]
+fn an_image_takes_the_place_of_the_context_that_stands_for_it() {
+    let images =
+        [("base", "r.example/a:1"), ("tools::linux/arm64", "r.example/t"), ("s", "b@sha256:9")];
+    let images = images.map(|(name, image)| (name.to_owned(), image.to_owned())).into();
+    let request = Request { images, ..Request::new("linux/arm64".parse().unwrap()) };
+    for (text, expected) in [
+        ("FROM base:latest\n", "FROM r.example/a:1@D\n"),
+        ("ARG B=base\nFROM  ${B} AS x\n", "ARG B=base\nFROM  r.example/a:1@D AS x\n"),
+        ("FROM \"base\"", "FROM r.example/a:1@D"),
+        ("FROM a\nCOPY --from=base x y", "FROM a@D\nCOPY --from=r.example/a:1@D x y"),
+        ("FROM a\nCOPY --from=\"tools\" x y", "FROM a@D\nCOPY --from=\"r.example/t@D\" x y"),
+        (
+            "FROM a\nRUN --mount=from=tools,target=/t --mount='target=/c,\"from=base\"' x",
+            "FROM a@D\nRUN --mount=from=r.example/t@D,target=/t --mount='target=/c,\"from=r.example/a:1@D\"' x",
+        ),
+        // Every line stands where it stood.
+        ("FROM ba\\\nse AS x\nRUN y", "FROM r.example/a:1@D\\\n AS x\nRUN y"),
+        (
+            "FROM a AS s\nRUN x\n\nFROM s\nRUN y\nFROM b\nCOPY --from=s / /\n",
+            "FROM b@sha256:9 AS s\n\n\nFROM s\nRUN y\nFROM b@D\nCOPY --from=s / /\n",
+        ),
+        ("FROM s", "FROM b@sha256:9"),
+    ] {
+        let file = parse(text.as_bytes()).unwrap();
+        let uses = file.images(&request).unwrap();
+        let pinned = file.pin(uses.iter().map(|found| (found, Some(DIGEST))), None).unwrap();
+        let pinned = String::from_utf8(pinned).unwrap();
+        assert_eq!(pinned.replace(DIGEST, "D"), expected);
+        // What is served is the Dockerfile of somebody who wrote the images there, and so is its key.
+        let digest = format!("@{DIGEST}");
+        let without = pinned.replace(&digest, "");
+        let slice = |text: &str, request: &Request| {
+            parse(text.as_bytes()).unwrap().slice(request, &BTreeMap::new()).unwrap()
+        };
+        let texts = |slice: Slice| {
+            let all = slice.stages.into_iter().flat_map(|stage| stage.instructions);
+            all.map(|instruction| instruction.text).collect::<Vec<_>>()
+        };
+        let plain = Request { images: BTreeMap::new(), ..request.clone() };
+        assert_eq!(texts(slice(text, &request)), texts(slice(&without, &plain)), "{text}");
+    }
+    // An image that only the engine has is named without a digest.
+    let file = parse(b"FROM base").unwrap();
+    let uses = file.images(&request).unwrap();
+    let pinned = file.pin(uses.iter().map(|found| (found, None)), None).unwrap();
+    assert_eq!(pinned, b"FROM r.example/a:1");
+}
+
+#[test]
+fn a_trigger_cannot_read_a_context_that_is_an_image() {
+    let images = [("tools".to_owned(), "t".to_owned())].into();
+    let request = Request { images, ..request() };
+    let file = parse(b"FROM a").unwrap();
+    let uses = file.images(&request).unwrap();
+    let base = BaseImage { env: vec![], onbuild: vec!["COPY --from=tools / /".to_owned()] };
+    let error = file.slice(&request, &[(uses[0].key.clone(), base)].into()).unwrap_err();
+    assert!(error.to_string().contains("reads the build context `tools`"), "{error}");
+}
+
+#[test]
 fn one_place_with_two_digests_is_a_conflict() {
     let file = parse(b"FROM scratch AS s\nARG TARGETARCH\nFROM a-$TARGETARCH\n").unwrap();
     let amd = file.images(&request()).unwrap();
     let arm = Request::new("linux/arm64".parse().unwrap());
     let arm = file.images(&arm).unwrap();
-    let uses = [(&amd[0], "sha256:1"), (&arm[0], "sha256:2")];
+    let uses = [(&amd[0], Some("sha256:1")), (&arm[0], Some("sha256:2"))];
     let conflict = file.pin(uses, None).unwrap_err();
     assert_eq!((conflict.line, conflict.name.as_str()), (3, "a-arm64"));
-    let same = file.pin([(&amd[0], "sha256:1"), (&arm[0], "sha256:1")], None);
+    let same = file.pin([(&amd[0], Some("sha256:1")), (&arm[0], Some("sha256:1"))], None);
     assert!(same.unwrap().ends_with(b"FROM a-$TARGETARCH@sha256:1\n"));
 }
 

@@ -50,6 +50,9 @@ pub(in crate::engine) fn needed_for(request: &BuildRequest) -> Option<String> {
     if let Some(stage) = request.no_cache_filter.first() {
         return Some(format!("without the cache of stage `{stage}` alone"));
     }
+    if let Some(entitlement) = request.allow.first() {
+        return Some(format!("with `--allow {entitlement}`"));
+    }
     None
 }
 
@@ -209,7 +212,7 @@ fn question(
         ("target", request.target.clone()),
         ("platform", request.platform.as_ref().map(ToString::to_string)),
         ("shm-size", request.shm_size.map(|size| size.to_string())),
-        ("force-network-mode", network.clone()),
+        ("force-network-mode", network),
     ];
     for (name, value) in texts {
         if let Some(value) = value {
@@ -235,12 +238,20 @@ fn question(
         frontend: "dockerfile.v0".to_owned(),
         frontend_attrs: attributes,
         cache: Some(cache),
-        entitlements: match network.as_deref() {
-            Some("host") => vec!["network.host".to_owned()],
-            _ => Vec::new(),
-        },
+        entitlements: entitlements(request),
         ..SolveRequest::default()
     })
+}
+
+/// What the steps may ask for. Who gives all of them the network of the host allows it to each.
+fn entitlements(request: &BuildRequest) -> Vec<String> {
+    const HOST: &str = "network.host";
+    let mut entitlements = request.allow.clone();
+    let is_implied = request.network.as_deref() == Some("host");
+    if is_implied && !entitlements.iter().any(|entitlement| entitlement == HOST) {
+        entitlements.push(HOST.to_owned());
+    }
+    entitlements
 }
 
 /// The caches that are exported. `/build` reads one of them out of a build argument, as buildx does

@@ -150,6 +150,7 @@ impl Trace {
                     log: String::new(),
                 };
             }
+            let message = not_allowed(&message).unwrap_or(message);
             // What is wrong before any step ran is wrong with the Dockerfile.
             return match Error::failed("build the image", message.clone()) {
                 Error::Failed { .. } => BuildError::Dockerfile { message },
@@ -207,6 +208,15 @@ fn nothing_there(step: &str, message: &str) -> Option<String> {
     let context = !step.contains("from=");
     let place = if context { "the build context" } else { "where it copies from" };
     Some(format!("nothing in {place} matches `{path}`"))
+}
+
+/// What BuildKit means when a step asks for more than it was given (buildkit
+/// `util/entitlements/entitlements.go`).
+fn not_allowed(message: &str) -> Option<String> {
+    let what = message.strip_suffix(" is not allowed")?.rsplit(' ').next()?;
+    matches!(what, "network.host" | "security.insecure").then(|| {
+        format!("a step asks for {what}, which is not allowed; allow it with --allow {what}")
+    })
 }
 
 /// Takes off what BuildKit and gRPC put before the reason.

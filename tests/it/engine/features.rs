@@ -299,6 +299,92 @@ fn builders_that_would_add_the_page_at_a_repositorys_address_are_not_used() {
 
 #[test]
 #[ignore = "needs an engine: run tests/run.sh"]
+fn a_step_gets_the_network_of_the_host_where_that_is_allowed() {
+    let project =
+        Project::new(&format!("FROM @base@\nRUN --network=host echo {}\n", unique("step")));
+    let refused = project.run(&[]);
+    if !is_newer() {
+        refused.exits(3).says(&["RUN --network"]);
+        return;
+    }
+    refused.exits(2).says(&["a step asks for network.host", "--allow network.host"]);
+    project.build(&["--allow=network.host"]);
+    project.hits(&["--allow=network.host"]);
+    // Where the image is there already, nothing is asked for.
+    project.hits(&[]);
+}
+
+#[test]
+#[ignore = "needs a buildkitd: run tests/run.sh"]
+fn a_step_gets_all_rights_where_that_is_allowed() {
+    let allowed = "--allow-insecure-entitlement security.insecure";
+    let Some((_daemon, host)) = Apart::buildkitd_on_tcp(Work::new(), allowed) else { return };
+    let rights = "grep CapEff /proc/self/status";
+    let project =
+        Project::new(&format!("FROM @base@\nRUN {rights}\nRUN --security=insecure {rights}\n"));
+    let run = |more: &[&str]| {
+        let program = Program::smartbuild(["--progress=plain", "-o", "type=tar,dest=files.tar"]);
+        project.work.run(program.args(more).env("BUILDKIT_HOST", &host))
+    };
+    run(&[]).exits(2).says(&["a step asks for security.insecure", "--allow security.insecure"]);
+    let ran = run(&["--allow", "security.insecure"]).success();
+    let rights = ran.stderr().lines().filter_map(|line| line.split_once("CapEff:"));
+    let rights: Vec<_> = rights.map(|(_, mask)| u64::from_str_radix(mask.trim(), 16)).collect();
+    let [Ok(usual), Ok(all)] = rights[..] else { panic!("{}", ran.text()) };
+    assert!(usual & all == usual && all > usual, "{usual:x} {all:x}");
+}
+
+/// What stands for an image, or for a stage, is an image elsewhere: the key is that of the Dockerfile that
+/// names the images, and every engine builds it.
+fn contexts_are_images(engine: impl Fn(Program) -> Program) {
+    let dockerfile = "FROM nowhere.invalid/x AS made\nRUN exit 1\nFROM start\n\
+                      COPY --from=tools:latest /tool /tool\nCOPY --from=made /made /made\n\
+                      RUN test \"$(cat /tool /made)\" = \"12\"\n";
+    let project = Project::new(dockerfile);
+    let (work, registry) = (&project.work, &project.registry);
+    let base = registry.push_base();
+    let push = |name: &str, files: &[(&str, &str)]| {
+        registry.push(name, "1", &rig::Image::scratch().files(files));
+        registry.name(&format!("{name}:1"))
+    };
+    let (tools, made) = (push("tools", &[("tool", "1")]), push("made", &[("made", "2")]));
+    let given = [("start", &base), ("tools", &tools), ("MADE", &made)]
+        .map(|(name, image)| format!("--build-context={name}=docker-image://{image}"));
+    let image = format!("{}:1", registry.name(&unique("image")));
+    let build = || {
+        let program = Program::smartbuild(["-t", &image, "--push", "--json"]).args(&given);
+        work.run(engine(program)).success().json()["outcome"].clone()
+    };
+    assert_eq!(build(), "built");
+    assert_eq!(build(), "unchanged");
+    push("tools", &[("tool", "1"), ("other", "3")]);
+    assert_eq!(build(), "built");
+
+    let key = |more: &[String]| {
+        work.run(Program::smartbuild(["key"]).args(more)).success().stdout().to_owned()
+    };
+    let with_contexts = key(&given);
+    let named = dockerfile
+        .replace("FROM nowhere.invalid/x AS made\nRUN exit 1", &format!("FROM {made} AS made"));
+    let named = named.replace("FROM start", &format!("FROM {base}"));
+    work.write("Dockerfile", named.replace("tools:latest", &tools));
+    assert_eq!(key(&[]), with_contexts);
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
+fn a_context_may_be_an_image() {
+    contexts_are_images(|program| program.engine(rig::Engine::get()));
+}
+
+#[test]
+#[ignore = "needs buildah: run tests/run.sh"]
+fn a_context_of_buildah_may_be_an_image() {
+    contexts_are_images(|program| program.args(["--engine", "buildah"]));
+}
+
+#[test]
+#[ignore = "needs an engine: run tests/run.sh"]
 fn a_foreign_platform_is_built_where_nothing_has_to_run() {
     let project = Project::new("");
     let registry = &project.registry;
