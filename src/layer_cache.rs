@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use crate::registry::{Digest, Reference};
+use crate::{
+    platform::Platform,
+    registry::{Digest, Reference},
+};
 
 /// How a list is written, for errors.
 const HOW: &str = "write it as type=registry,ref=IMAGE";
@@ -16,6 +19,7 @@ pub struct LayerCache {
     text: String,
     place: Place,
     attributes: BTreeMap<String, String>,
+    is_wanted: bool,
 }
 
 /// Where a cache is.
@@ -85,6 +89,7 @@ impl LayerCache {
                 text: text.to_owned(),
                 place: Place::Registry(image(text)?),
                 attributes,
+                is_wanted: true,
             });
         }
         let mut attributes = BTreeMap::new();
@@ -128,7 +133,53 @@ impl LayerCache {
             }
         };
         attributes.remove("type");
-        Ok(Self { text: text.to_owned(), place, attributes })
+        Ok(Self { text: text.to_owned(), place, attributes, is_wanted: true })
+    }
+
+    /// The places for the cache of one of several platforms that are built: each has its own, for one
+    /// would replace the other. Where none was left, the place may still have the cache of somebody who
+    /// built for that platform alone, or for all in one.
+    #[must_use]
+    pub fn sources_of(&self, platform: &Platform) -> Vec<Self> {
+        match self.own(platform) {
+            None => vec![self.clone()],
+            Some(own) => vec![own, Self { is_wanted: false, ..self.clone() }],
+        }
+    }
+
+    /// The place for the cache of one of several platforms that are built.
+    #[must_use]
+    pub fn destination_of(&self, platform: &Platform) -> Self {
+        self.own(platform).unwrap_or_else(|| self.clone())
+    }
+
+    /// The place with the platform in its tag, if it is one that can have several caches. An image by
+    /// itself is for all of its platforms.
+    fn own(&self, platform: &Platform) -> Option<Self> {
+        let platform = platform.in_a_tag();
+        let mut own = self.clone();
+        match &mut own.place {
+            Place::Registry(name) if self.text.contains('=') => {
+                let reference: Reference = name.parse().ok()?;
+                let reference = Some(reference).filter(|name| name.digest.is_none())?.or_latest();
+                let tag = format!("{}-{platform}", reference.tag.as_ref()?).parse().ok()?;
+                *name = reference.repository.tagged(tag).to_string();
+                own.attributes.insert("ref".to_owned(), name.clone());
+            }
+            Place::Local(place) if place.digest.is_none() => {
+                place.tag = format!("{}-{platform}", place.tag);
+                own.attributes.insert("tag".to_owned(), place.tag.clone());
+            }
+            _ => return None,
+        }
+        own.text = format!("{} ({platform})", self.text);
+        Some(own)
+    }
+
+    /// Whether something is to be said where there is no cache at the place.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     /// Where it is.
@@ -222,6 +273,31 @@ mod tests {
         let digest = Digest::of(b"cache");
         let from = place(LayerCache::source(&format!("type=local,src=c,digest={digest}")).unwrap());
         assert_eq!(from.digest, Some(digest));
+    }
+
+    #[test]
+    fn several_platforms_have_a_cache_each() {
+        let platform = "linux/arm64".parse().unwrap();
+        let to = |text: &str| LayerCache::destination(text).unwrap().destination_of(&platform);
+        let kept = to("type=registry,ref=r.example/c,mode=max");
+        assert_eq!(kept.attributes()["ref"], "r.example/c:latest-linux-arm64");
+        assert_eq!(kept.attributes()["mode"], "max");
+        assert_eq!(to("type=local,dest=c").local().unwrap().tag, "latest-linux-arm64");
+        for text in ["type=inline", "r.example/app:1"] {
+            assert_eq!(to(text).to_string(), text);
+        }
+        let from = |text: &str| {
+            let sources = LayerCache::source(text).unwrap().sources_of(&platform);
+            let shown = |cache: &LayerCache| (cache.attributes()["ref"].clone(), cache.is_wanted());
+            sources.iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            from("type=registry,ref=r.example/c:1"),
+            [("r.example/c:1-linux-arm64".to_owned(), true), ("r.example/c:1".to_owned(), false)]
+        );
+        assert_eq!(from("r.example/app:1"), [("r.example/app:1".to_owned(), true)]);
+        let digest = format!("type=registry,ref=r.example/c@{}", Digest::of(b"c"));
+        assert_eq!(from(&digest).len(), 1);
     }
 
     #[test]

@@ -64,6 +64,14 @@ impl fmt::Display for Platform {
     }
 }
 
+impl Platform {
+    /// How it is written in a tag, which cannot have slashes: `linux-arm64`.
+    #[must_use]
+    pub fn in_a_tag(&self) -> String {
+        self.to_string().replace('/', "-")
+    }
+}
+
 /// The text was not `os/architecture[/variant]`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a platform: write os/architecture[/variant], for example linux/arm64")]

@@ -10,7 +10,6 @@ use super::{Error, Prepared, World, prepare};
 use crate::{
     inputs::{Key, Parts},
     plan::Wish,
-    platform::Platform,
     settings::Request,
 };
 
@@ -77,9 +76,4 @@ impl Whole {
 fn distinct<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     texts.filter(|text| seen.insert(*text)).cloned().collect()
-}
-
-/// A platform as a part of a tag: `linux-arm-v7`.
-pub(super) fn in_a_tag(platform: &Platform) -> String {
-    platform.to_string().replace('/', "-")
 }

@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, time::Instant};
 use super::{
     Error, Whole, World,
     build::{Run, announce, key_home},
-    parts::in_a_tag,
     publish::{self, Sought},
     settle::{Placed, Publication},
 };
@@ -127,7 +126,7 @@ impl Place {
         let Some(tag) = &self.tag else { return Ok(publish::key_reference(&self.repository, key)) };
         // A tag has at most 128 characters.
         let start: String = tag.as_str().chars().take(90).collect();
-        let tag = format!("{start}-{}", in_a_tag(platform)).parse();
+        let tag = format!("{start}-{}", platform.in_a_tag()).parse();
         let tag = tag.map_err(|error| Error::Strict(format!("no tag for {platform}: {error}")))?;
         Ok(self.repository.tagged(tag))
     }

@@ -251,7 +251,16 @@ impl Request {
         if self.platforms.is_empty() {
             return vec![self.clone()];
         }
-        let one = |platform: &Platform| Self { platforms: vec![platform.clone()], ..self.clone() };
+        let one = |platform: &Platform| {
+            let mut request = Self { platforms: vec![platform.clone()], ..self.clone() };
+            if self.platforms.len() > 1 {
+                let sources = self.cache_from.iter().flat_map(|cache| cache.sources_of(platform));
+                request.cache_from = sources.collect();
+                let destinations = self.cache_to.iter().map(|cache| cache.destination_of(platform));
+                request.cache_to = destinations.collect();
+            }
+            request
+        };
         self.platforms.iter().map(one).collect()
     }
 

@@ -93,7 +93,7 @@ pub(super) async fn run(
 ) -> Result<Solved, BuildError> {
     let imports = imports(&request.cache_from, progress);
     let question = question(place, session, request, exporter, &imports)?;
-    let mut trace = Trace::default();
+    let mut trace = Trace::new(&request.cache_from);
     let solved = {
         let solving = client.unary::<_, SolveResponse>(method::SOLVE, &question);
         let watching = watch(client, session, &mut trace, progress);
@@ -277,7 +277,9 @@ fn imports(caches: &[LayerCache], progress: &dyn Progress) -> Vec<CacheOptionsEn
                 import.attrs.insert("digest".to_owned(), digest.to_string());
             }
             Some(Err(reason)) => {
-                progress.event(Event::unused(cache, &reason));
+                if cache.is_wanted() {
+                    progress.event(Event::unused(cache, &reason));
+                }
                 return None;
             }
         }

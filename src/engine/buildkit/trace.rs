@@ -16,6 +16,7 @@ use crate::engine::{
     log::Log,
     progress::{Amount, Event, Progress, StepId, Stream},
 };
+use crate::layer_cache::LayerCache;
 
 /// How the step is called that looks for a cache in a registry (buildkit
 /// `cache/remotecache/registry`, `solver/llbsolver/bridge.go`).
@@ -27,6 +28,8 @@ pub(super) struct Trace {
     steps: Vec<Step>,
     by_digest: HashMap<String, usize>,
     failed: Option<usize>,
+    /// The references of caches that nothing is said of where they are not there.
+    unmissed: Vec<String>,
 }
 
 #[derive(Default)]
@@ -39,6 +42,13 @@ struct Step {
 }
 
 impl Trace {
+    /// That of a build which takes from these caches.
+    pub(super) fn new(caches: &[LayerCache]) -> Self {
+        let references = caches.iter().filter(|cache| !cache.is_wanted());
+        let references = references.filter_map(|cache| cache.attributes().get("ref").cloned());
+        Self { unmissed: references.collect(), ..Self::default() }
+    }
+
     /// Takes in what BuildKit says, and tells what is new.
     pub(super) fn update(&mut self, status: StatusResponse, progress: &dyn Progress) {
         for vertex in status.vertexes {
@@ -88,8 +98,10 @@ impl Trace {
         step.ended = true;
         if let (Some(cache), false) = (step.name.strip_prefix(IMPORT), vertex.error.is_empty()) {
             // The build does without.
-            let reason = stripped(&vertex.error);
-            progress.event(Event::unused(cache, reason));
+            let cache = cache.to_owned();
+            if !self.unmissed.contains(&cache) {
+                progress.event(Event::unused(cache, stripped(&vertex.error)));
+            }
             let took = span(vertex.started.as_ref(), vertex.completed.as_ref());
             progress.event(Event::StepFinished { step: id, took });
             return;

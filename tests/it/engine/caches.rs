@@ -177,6 +177,46 @@ fn a_directory_is_shared_with_buildkits_own_client() {
 
 #[test]
 #[ignore = "needs a buildkitd: run tests/run.sh"]
+fn platforms_do_not_replace_each_others_caches() {
+    let Some(programs) = buildkit_programs() else { return };
+    let Some((_daemon, host)) = Apart::buildkitd_on_tcp(Work::new(), "") else { return };
+    let project = Project::new("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /file\n");
+    let work = &project.work;
+    work.write("amd64", unique("a")).write("arm64", unique("b"));
+    let image = project.registry.name(&unique("image"));
+    let cache = format!("type=registry,ref={}", project.registry.name(&unique("cache")));
+    let run = |more: &[&str]| {
+        let program = Program::smartbuild(["-t", &image, "--push", "--progress=plain"]);
+        let program = program.args(["--platform=linux/amd64,linux/arm64"]).args(more);
+        let ran = work.run(program.env("BUILDKIT_HOST", &host)).success();
+        let prune = Program::named(programs.join("buildctl").to_str().unwrap());
+        work.run(prune.args(["--addr", &host, "prune", "--all"])).success();
+        ran
+    };
+    for (from, to) in [("src", "dest"), ("", "")] {
+        let place = |way: &str| {
+            if way.is_empty() { cache.clone() } else { format!("type=local,{way}=kept") }
+        };
+        let label = format!("--label=l={}", unique("label"));
+        let first = run(&[
+            &label,
+            &format!("--cache-from={}", place(from)),
+            &format!("--cache-to={}", place(to)),
+        ]);
+        assert_eq!(first.stderr().matches("cannot be used").count(), 2, "{}", first.text());
+        let label = format!("--label=l={}", unique("label"));
+        let second = run(&[&label, &format!("--cache-from={}", place(from))]);
+        // What comes out of a directory is unpacked, not copied.
+        let is_taken =
+            |line: &&str| line.ends_with(" CACHED") || line.contains(" extracting sha256:");
+        let taken = second.stderr().lines().filter(is_taken).count();
+        assert_eq!(taken, 2, "{}", second.text());
+        second.hides("cannot be used");
+    }
+}
+
+#[test]
+#[ignore = "needs a buildkitd: run tests/run.sh"]
 fn a_cache_that_cannot_be_written_is_the_reason_that_is_named() {
     let Some((_daemon, host)) = Apart::buildkitd_on_tcp(Work::new(), "") else { return };
     let cached = Cached::new();
