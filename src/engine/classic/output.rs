@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use crate::engine::{
-    build::BuildError,
-    error::Error,
-    http::{ErrorDetail, ProgressDetail},
-    log::Log,
-    progress::{Amount, Event, Progress, StepId, Stream},
+use crate::{
+    dockerfile::{self, Counted},
+    engine::{
+        build::BuildError,
+        error::Error,
+        http::{ErrorDetail, ProgressDetail},
+        log::Log,
+        progress::{Amount, Event, Progress, StepId, Stream},
+    },
 };
 
 /// What is known of a build under way: which step runs, and what it wrote.
@@ -28,6 +31,8 @@ pub(in crate::engine) struct Output {
 /// The number of a step: Docker counts through all stages, podman anew in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
+    /// Whether it counts through all stages.
+    through: bool,
     /// The number of the stage, where there are several.
     stage: Option<(u32, u32)>,
     number: u32,
@@ -45,6 +50,15 @@ impl Place {
         let new_stage =
             self.number == 1 && stages.0 > stages_before.0 && stages.1 == stages_before.1;
         next || new_stage
+    }
+
+    fn in_the_dockerfile(self) -> dockerfile::Place {
+        let Self { through, stage, number, total } = self;
+        let counted = match through {
+            true => Counted::OfFile,
+            false => Counted::OfStage(stage.map(|(stage, _)| stage)),
+        };
+        dockerfile::Place { counted, number, total }
     }
 }
 
@@ -68,7 +82,8 @@ impl Output {
             self.place = Some(place);
             let id = StepId(self.known);
             self.known += 1;
-            progress.event(Event::StepKnown { step: id, name: name.clone() });
+            let place = Some(place.in_the_dockerfile());
+            progress.event(Event::StepKnown { step: id, name: name.clone(), place });
             progress.event(Event::StepStarted { step: id });
             let (since, log) = (Instant::now(), Log::default());
             self.step = Some(Step { id, name, since, cached: false, silent: true, log });
@@ -125,7 +140,8 @@ impl Output {
             let (current, total) = text.trim().split_once('/')?;
             Some((current.parse::<u32>().ok()?, total.parse::<u32>().ok()?))
         };
-        let (stage, rest) = match line.strip_prefix("Step ") {
+        let through = line.strip_prefix("Step ");
+        let (stage, rest) = match through {
             Some(rest) => (None, rest),
             None => {
                 let stage = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
@@ -135,7 +151,7 @@ impl Output {
         };
         let (number, instruction) = rest.split_once(':')?;
         let (number, total) = numbers(number)?;
-        let place = Place { stage, number, total };
+        let place = Place { through: through.is_some(), stage, number, total };
         // What only looks like one is something that a step wrote.
         let name = || format!("[{number}/{total}] {}", instruction.trim());
         place.follows(self.place).then(|| (place, name()))
@@ -184,7 +200,8 @@ impl Output {
                 error => error.into(),
             };
         };
-        progress.event(Event::StepFailed { step: step.id, message: message.clone() });
+        let (id, said) = (step.id, message.clone());
+        progress.event(Event::StepFailed { step: id, message: said, at: None });
         match step.name.split_once(' ').map(|(_, instruction)| instruction) {
             Some(instruction) if instruction.to_ascii_uppercase().starts_with("FROM ") => {
                 let base = instruction.split_whitespace().nth(1).unwrap_or_default();
@@ -196,6 +213,7 @@ impl Output {
                     message,
                     log: step.log.text(),
                     step: step.name,
+                    at: None,
                 },
                 error => error.into(),
             },
@@ -320,16 +338,20 @@ mod tests {
         assert_eq!(log, "written\nStep by step\nStep 7/9 : I wrote this\nin red\nno end");
         let events = heard.0.into_inner().unwrap();
         assert!(events.contains(&Event::StepCached { step: StepId(1) }));
-        assert!(
-            events.contains(&Event::StepKnown { step: StepId(1), name: "[2/3] RUN alpha".into() })
-        );
+        let place = Some(dockerfile::Place { counted: Counted::OfFile, number: 2, total: 3 });
+        let name = "[2/3] RUN alpha".into();
+        assert!(events.contains(&Event::StepKnown { step: StepId(1), name, place }));
     }
 
     #[test]
     fn podman_is_understood_too() {
         let (mut output, heard) = (Output::default(), Heard::default());
         let mut step = |line: &str| {
-            let step = output.step_in(line).map(|(_, name)| name);
+            let step = output.step_in(line);
+            let step = step.map(|(place, name)| {
+                assert!(matches!(place.in_the_dockerfile().counted, Counted::OfStage(Some(_))));
+                name
+            });
             output.text(line, &heard);
             step.unwrap_or_default()
         };
