@@ -9,6 +9,7 @@ mod check;
 mod doctor;
 mod explain;
 mod images;
+mod located;
 mod make;
 mod names;
 mod parts;
