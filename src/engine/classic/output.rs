@@ -1,6 +1,6 @@
 //! The classic builders' text, turned into events, and their failures, turned into errors.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use crate::{
     dockerfile::{self, Counted},
@@ -24,6 +24,10 @@ pub(in crate::engine) struct Output {
     step: Option<Step>,
     /// Where in the Dockerfile it is.
     place: Option<Place>,
+    /// The numbers of the stages that have begun.
+    begun: BTreeSet<u32>,
+    /// Where it was when a stage began that it had to wait for.
+    waiting: Vec<Place>,
     /// What the builder says at the end of a build that worked, if it is the end.
     held: Vec<String>,
 }
@@ -79,7 +83,7 @@ impl Output {
         if let Some((place, name)) = self.step_in(first) {
             self.release(progress);
             self.finish(progress);
-            self.place = Some(place);
+            self.go_to(place);
             let id = StepId(self.known);
             self.known += 1;
             let place = Some(place.in_the_dockerfile());
@@ -130,7 +134,39 @@ impl Output {
     pub(in crate::engine) fn begin_again(&mut self, progress: &dyn Progress) {
         self.release(progress);
         self.finish(progress);
-        self.place = None;
+        (self.place, self.begun) = (None, BTreeSet::new());
+        self.waiting.clear();
+    }
+
+    /// Whether a step of this place may come now.
+    ///
+    /// A stage that others name by its number, buildah begins only where they need it: then the one
+    /// goes on that waited.
+    fn may_come(&self, place: Place) -> bool {
+        let Some(before) = self.place else { return place.follows(None) };
+        let waits = self.step.as_ref().is_some_and(|step| step.name.contains("from="));
+        let (stage, stages) = place.stage.unzip();
+        let is_needed = place.number == 1
+            && stages == before.stage.unzip().1
+            && stage.is_some_and(|stage| !self.begun.contains(&stage));
+        place.follows(Some(before)) || waits && is_needed || self.goes_on(place)
+    }
+
+    fn goes_on(&self, place: Place) -> bool {
+        self.waiting.last().is_some_and(|waiting| place.follows(Some(*waiting)))
+    }
+
+    fn go_to(&mut self, place: Place) {
+        if let Some(before) = self.place.replace(place)
+            && !place.follows(Some(before))
+        {
+            if self.goes_on(place) {
+                self.waiting.pop();
+            } else {
+                self.waiting.push(before);
+            }
+        }
+        self.begun.extend(place.stage.map(|(stage, _)| stage));
     }
 
     /// The step in `Step 2/5 : RUN make`, or in podman's `STEP 2/5: RUN make`, which counts anew in
@@ -154,7 +190,7 @@ impl Output {
         let place = Place { through: through.is_some(), stage, number, total };
         // What only looks like one is something that a step wrote.
         let name = || format!("[{number}/{total}] {}", instruction.trim());
-        place.follows(self.place).then(|| (place, name()))
+        self.may_come(place).then(|| (place, name()))
     }
 
     /// Takes in the progress of a pull.
@@ -364,6 +400,29 @@ mod tests {
         }
         assert_eq!(step("[3/3] STEP 2/3: RUN of a trigger\n"), "[2/3] RUN of a trigger");
         assert_eq!(exit_code("while running runtime: exit status 42"), Some(42));
+    }
+
+    #[test]
+    fn a_stage_that_a_step_waits_for_comes_between() {
+        let (mut output, heard) = (Output::default(), Heard::default());
+        for line in [
+            "[1/3] STEP 1/1: FROM x\n",
+            "[3/3] STEP 1/3: FROM x\n",
+            "[3/3] STEP 2/3: COPY --from=1 a b\n",
+            "[2/3] STEP 1/2: FROM x\n",
+            "[2/3] STEP 2/2: RUN y\n",
+            "[2/3] STEP 1/2: I wrote this\n",
+            "[3/3] STEP 3/3: RUN z\n",
+            "[1/3] STEP 1/1: and this\n",
+        ] {
+            output.text(line, &heard);
+        }
+        let failure = ErrorDetail { code: None, message: "exit status 3".into() };
+        let BuildError::Step { step, log, .. } = output.failure(failure, &heard) else { panic!() };
+        assert_eq!((step.as_str(), log.as_str()), ("[3/3] RUN z", "[1/3] STEP 1/1: and this\n"));
+        let known = heard.0.into_inner().unwrap();
+        let known = known.iter().filter(|event| matches!(event, Event::StepKnown { .. }));
+        assert_eq!(known.count(), 6);
     }
 
     #[test]
