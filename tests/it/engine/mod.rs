@@ -8,6 +8,7 @@ mod doctor;
 mod elsewhere;
 mod every;
 mod features;
+mod lines;
 mod moving;
 mod outputs;
 mod perishing;
