@@ -331,7 +331,11 @@ async fn scan(
 fn ignore(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Error> {
     match context::ignore_file(context, dockerfile)? {
         None => Ok(Ignore::none()),
-        Some((path, text)) => Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),
+        Some((path, text)) => {
+            let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
+            let parsed = Ignore::parse(&text).map(|ignore| ignore.named(name));
+            parsed.map_err(|source| Error::Ignore { path, source })
+        }
     }
 }
 
