@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Prepared, prepare::asked};
+use super::{Prepared, prepare::asked, unmatched};
 use crate::{
     dockerfile::{self, Lines, Location, Place},
     engine::{BuildError, BuildRequest, Event, Progress, StepId},
@@ -19,6 +19,7 @@ use crate::{
 /// Somebody who wants to know of a build, and learns where its steps stand.
 pub(super) struct Located<'a> {
     progress: &'a dyn Progress,
+    prepared: &'a Prepared,
     file: Option<String>,
     known: Mutex<Known>,
 }
@@ -36,7 +37,7 @@ impl<'a> Located<'a> {
     pub(super) fn new(
         progress: &'a dyn Progress,
         request: &Request,
-        prepared: &Prepared,
+        prepared: &'a Prepared,
         build: &BuildRequest,
     ) -> Self {
         let file = match &request.dockerfile {
@@ -45,12 +46,13 @@ impl<'a> Located<'a> {
         };
         let lines = lines(request, prepared, build);
         let known = Known { lines, steps: HashMap::new(), failed: HashMap::new() };
-        Self { progress, file, known: Mutex::new(known) }
+        Self { progress, prepared, file, known: Mutex::new(known) }
     }
 
-    /// The error that the build ended with.
+    /// The error that the build ended with: where it failed and, as far as we know better than the
+    /// engine, why.
     pub(super) fn error(&self, mut error: BuildError) -> BuildError {
-        if let BuildError::Step { step, at, .. } = &mut error {
+        if let BuildError::Step { step, at, exit_code, message, .. } = &mut error {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let told = known.failed.get(step).cloned();
             // Docker 20.10 may end a build before it has told of the step.
@@ -60,6 +62,11 @@ impl<'a> Located<'a> {
                 Some(Location { file: self.file.clone(), line })
             };
             *at = told.or_else(command);
+            if let (Some(at), None) = (at, exit_code)
+                && let Some(explained) = unmatched::explained(self.prepared, at.line, message)
+            {
+                *message = explained;
+            }
         }
         error
     }

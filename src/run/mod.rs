@@ -24,6 +24,7 @@ mod settle;
 mod several;
 mod signals;
 mod stages;
+mod unmatched;
 mod unused;
 mod watched;
 mod world;
