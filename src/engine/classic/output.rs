@@ -238,14 +238,18 @@ impl Output {
         };
         let (id, said) = (step.id, message.clone());
         progress.event(Event::StepFailed { step: id, message: said, at: None });
+        let exit_code = code.filter(|code| *code > 0).or_else(|| exit_code(&message));
         match step.name.split_once(' ').map(|(_, instruction)| instruction) {
-            Some(instruction) if instruction.to_ascii_uppercase().starts_with("FROM ") => {
+            // What ends with a code is a trigger of the base: Docker gives those no step.
+            Some(instruction)
+                if exit_code.is_none() && instruction.to_ascii_uppercase().starts_with("FROM ") =>
+            {
                 let base = instruction.split_whitespace().nth(1).unwrap_or_default();
                 Error::failed(format!("pull the base {base}"), message).into()
             }
             _ => match Error::failed(format!("run `{}`", step.name), message) {
                 Error::Failed { message, .. } => BuildError::Step {
-                    exit_code: code.filter(|code| *code > 0).or_else(|| exit_code(&message)),
+                    exit_code,
                     message,
                     log: step.log.text(),
                     step: step.name,
@@ -457,5 +461,14 @@ mod tests {
         let error = output.failure(failure, &heard);
         assert!(!error.is_of_the_build());
         assert!(error.to_string().contains("localhost:5000/base"), "{error}");
+    }
+
+    #[test]
+    fn a_trigger_that_fails_is_a_fault_of_the_build() {
+        let (mut output, heard) = (Output::default(), Heard::default());
+        output.text("Step 1/1 : FROM base\n", &heard);
+        let message = "The command '/bin/sh -c false' returned a non-zero code: 1".into();
+        let error = output.failure(ErrorDetail { code: Some(1), message }, &heard);
+        assert_eq!(error.to_string(), "step `[1/1] FROM base` failed with exit code 1");
     }
 }
