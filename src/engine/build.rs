@@ -242,12 +242,12 @@ async fn output(line: &str) -> Result<Vec<u8>, String> {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A step of the Dockerfile failed.
-    #[error("{}", Failed { step, at: at.as_ref(), exit_code: *exit_code, message })]
+    #[error("{}", Failed { step, at: at.as_deref(), exit_code: *exit_code, message })]
     Step {
         /// Its name as the engine gives it: `[2/5] RUN make`.
         step: String,
         /// Where it stands in the user's Dockerfile. No engine knows: whoever knows it says so.
-        at: Option<Location>,
+        at: Option<Box<Location>>,
         /// The exit code, if it was a program that failed.
         exit_code: Option<i64>,
         /// What the engine says.

@@ -61,7 +61,7 @@ impl<'a> Located<'a> {
                 let line = known.lines.as_ref()?.line_of_command(shell)?;
                 Some(Location { file: self.file.clone(), line })
             };
-            *at = told.or_else(command);
+            *at = told.or_else(command).map(Box::new);
             if let (Some(at), None) = (at, exit_code)
                 && let Some(explained) = unmatched::explained(self.prepared, at.line, message)
             {
