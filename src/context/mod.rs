@@ -21,7 +21,8 @@
 //! | everything else | no: it is neither looked into nor hashed | |
 //!
 //! - Links are followed inside the context as if it were `/`: none leads out of it. A source that
-//!   ends nowhere selects nothing, with a warning: whether the build fails is up to the engine.
+//!   ends nowhere, or in a directory in which all is ignored, selects nothing, with a warning that says
+//!   why if it can: whether the build fails is up to the engine.
 //! - `COPY --exclude` applies below a source that is a directory; a source that is a file is taken.
 //! - A file with several hard links is as many files.
 //! - Names are bytes: they need not be UTF-8, and names that differ only in case are two names.

@@ -132,7 +132,7 @@ impl Dockerfile {
                 let triggers = triggers.get(&index).copied().flatten();
                 lines.stages.push(Stage::new(
                     graph.stage(index).from.name.clone(),
-                    // BuildKit says nothing of what takes a context's files as they are.
+                    // A context in the place of an image is no step of BuildKit's.
                     match &node.source {
                         Source::Image(_) => Step { layer: Layer::Maybe, ..step },
                         _ => step,
@@ -226,7 +226,8 @@ impl Lines {
         let mut steps: Vec<&Step> = Vec::new();
         match &place.counted {
             Counted::Layers { stage } => {
-                for stage in self.named(stage.as_deref()).map(|index| &self.stages[index]) {
+                for index in self.named(stage.as_deref()) {
+                    let stage = &self.stages[index];
                     // Older versions leave triggers out of the total, and number them.
                     let Some(triggers) = stage.triggers else { continue };
                     if [stage.layers, stage.layers + triggers].contains(&total) {
@@ -270,14 +271,13 @@ impl Lines {
     }
 
     /// The stages that BuildKit may call so.
-    fn named(&self, name: Option<&str>) -> impl Iterator<Item = usize> + use<> {
-        let is_it = |(index, stage): (usize, &Stage)| match (name, &stage.name) {
+    fn named(&self, name: Option<&str>) -> Vec<usize> {
+        let is_it = |index: &usize| match (name, &self.stages[*index].name) {
             (None, _) => self.stages.len() == 1,
             (Some(name), Some(own)) => own.eq_ignore_ascii_case(name),
             (Some(name), None) => name == format!("stage-{index}"),
         };
-        let found: Vec<_> = self.stages.iter().enumerate().map(|s| (s.0, is_it(s))).collect();
-        found.into_iter().filter_map(|(index, is_it)| is_it.then_some(index))
+        (0..self.stages.len()).filter(is_it).collect()
     }
 }
 
