@@ -5,12 +5,12 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use smartbuild::{
     dockerfile::{self, BaseImage, Request},
-    engine::{BuildError, Event},
+    engine::{BuildError, BuildRequest, Endpoint, Engine, Event, Output, OutputKind},
     platform::Platform,
 };
 use smartbuild_test_rig::{Image, Registry, Work, unique};
 
-use super::{Heard, every::Builder, request};
+use super::{Heard, apart::Apart, every::Builder, request};
 use crate::dockerfile_differential::{Random, rounds};
 
 /// A Dockerfile, the stage to build, and the line of the `RUN` that fails.
@@ -89,14 +89,38 @@ impl Made {
 pub(super) async fn a_step_that_fails_is_found_on_its_line(
     start: impl Fn(&[&Registry]) -> Builder,
 ) {
-    let (work, registry) = (Work::new(), Registry::open());
+    let registry = Registry::open();
     let builder = start(&[&registry]);
+    let engine = builder.engine().await;
+    let build = async |request: &BuildRequest, heard: &Heard| {
+        engine.build(request, heard).await.map(|_| ())
+    };
+    look(&registry, build).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a buildkitd: run tests/run.sh"]
+async fn a_step_that_fails_in_a_buildkitd_is_found_on_its_line() {
+    let Some((daemon, host)) = Apart::buildkitd_on_tcp(Work::new(), "") else { return };
+    let endpoint = Endpoint::parse(&host, "the test", None).unwrap();
+    let engine = Engine::buildkitd(&endpoint).await.unwrap();
+    let output = Output { kind: OutputKind::Tar, to: Some(daemon.work().join("image.tar")) };
+    let build = async |request: &BuildRequest, heard: &Heard| {
+        engine.export(request, &output, heard).await.map(|_| ())
+    };
+    look(&Registry::open(), build).await;
+}
+
+async fn look(
+    registry: &Registry,
+    build: impl AsyncFn(&BuildRequest, &Heard) -> Result<(), BuildError>,
+) {
+    let work = Work::new();
     work.write("file", unique("file"));
     let triggers = ["ENV T=t", "RUN true", "COPY file /triggered"];
     let trigger = triggers.iter().fold(Image::base().clone(), |image, text| image.onbuild(text));
     registry.push("trigger", "1", &trigger);
     let bases = [registry.push_base(), registry.name("trigger:1")];
-    let engine = builder.engine().await;
     let mut random = Random::seeded();
     for round in 0..rounds(12) {
         let code = 1 + random.below(120);
@@ -109,7 +133,7 @@ pub(super) async fn a_step_that_fails_is_found_on_its_line(
         let mut request = request(&work, &text);
         request.target.clone_from(&target);
         let heard = Heard::default();
-        let error = engine.build(&request, &heard).await.unwrap_err();
+        let error = build(&request, &heard).await.unwrap_err();
         let BuildError::Step { step, exit_code, .. } = &error else { panic!("{error:?}\n{text}") };
         assert_eq!(*exit_code, i64::try_from(code).ok(), "{error}\n{text}");
 
