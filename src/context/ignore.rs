@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 use super::{
+    missing::IgnoredBy,
     patterns::{Matched, Patterns},
     text::{clean, trim},
 };
@@ -17,6 +18,10 @@ const LONGEST_LINE: usize = 64 * 1024 - 1;
 #[derive(Clone, Debug, Default)]
 pub struct Ignore {
     patterns: Patterns,
+    /// The lines that the patterns stand on, from 1, and what these say.
+    lines: Vec<(usize, String)>,
+    /// What the file is called.
+    file: String,
 }
 
 /// A line of an ignore file, or a pattern of a `COPY`, that BuildKit would refuse.
@@ -38,6 +43,7 @@ impl Ignore {
     /// A line is not a pattern, or is 64 KiB long or longer.
     pub fn parse(text: &[u8]) -> Result<Ignore, IgnoreError> {
         let mut patterns = Patterns::default();
+        let mut lines = Vec::new();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let error = |reason| {
                 let shown = &line[..line.len().min(80)];
@@ -57,8 +63,25 @@ impl Ignore {
                 continue;
             }
             patterns.add(&normalised(trim(line))).map_err(error)?;
+            // One that is blank is none.
+            if patterns.len() > lines.len() {
+                lines.push((index + 1, String::from_utf8_lossy(trim(line)).into_owned()));
+            }
         }
-        Ok(Ignore { patterns })
+        Ok(Ignore { patterns, lines, file: "the ignore file".to_owned() })
+    }
+
+    /// The same with the name that the file has for people.
+    #[must_use]
+    pub fn named(self, file: impl Into<String>) -> Ignore {
+        Ignore { file: file.into(), ..self }
+    }
+
+    /// The line by which a path is excluded, if it is.
+    pub(super) fn line(&self, path: &[u8]) -> Option<IgnoredBy> {
+        let index = self.patterns.deciding(path).filter(|_| self.excludes(path))?;
+        let (line, pattern) = self.lines.get(index)?.clone();
+        Some(IgnoredBy { file: self.file.clone(), line, pattern })
     }
 
     /// Ignores nothing.

@@ -21,7 +21,8 @@
 //! | everything else | no: it is neither looked into nor hashed | |
 //!
 //! - Links are followed inside the context as if it were `/`: none leads out of it. A source that
-//!   ends nowhere selects nothing, with a warning: whether the build fails is up to the engine.
+//!   ends nowhere, or in a directory in which all is ignored, selects nothing, with a warning that says
+//!   why if it can: whether the build fails is up to the engine.
 //! - `COPY --exclude` applies below a source that is a directory; a source that is a file is taken.
 //! - A file with several hard links is as many files.
 //! - Names are bytes: they need not be UTF-8, and names that differ only in case are two names.
@@ -53,6 +54,7 @@ mod filter;
 mod glob;
 mod ignore;
 mod listing;
+mod missing;
 mod narrow;
 mod patterns;
 mod read;
@@ -68,6 +70,7 @@ use cache_block::Fresh;
 pub use content::{Change, Changed, Verified, open_verified};
 use directory::Root;
 pub use ignore::{Ignore, IgnoreError};
+pub use missing::{IgnoredBy, Missing};
 pub use tree::{Entry, Kind, Mode, Statistics, Tree, Warning};
 use walk::{Found, Walk};
 
@@ -197,7 +200,8 @@ fn scan_at(
     };
     let open = Root::open(root).map_err(failed)?;
     let mut warnings = Vec::new();
-    let selection = select::resolve(&open, ignore, reads, &mut warnings)?;
+    let select::Selection { tree: selection, doubtful } =
+        select::resolve(&open, ignore, reads, &mut warnings)?;
 
     let device = open.metadata(b"").map_err(failed)?.identity.map(|identity| identity.device);
     let cache = match (&options.stat_cache, device) {
@@ -220,6 +224,8 @@ fn scan_at(
     {
         cache.store(fresh);
     }
+    let hidden = doubtful.into_iter().filter(|(_, path)| tree.find(path).is_none());
+    warnings.extend(hidden.filter_map(|(read, _)| select::nothing(&open, ignore, read)));
     warnings.append(&mut tree.warnings);
     tree.warnings = warnings;
     Ok(tree)

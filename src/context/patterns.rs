@@ -79,6 +79,10 @@ impl Patterns {
         Ok(())
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.patterns.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
@@ -129,15 +133,26 @@ impl Patterns {
 
     /// Whether a path matches, asked without a walk.
     pub(super) fn matches_from_root(&self, path: &[u8]) -> bool {
+        self.deciding(path).is_some()
+    }
+
+    /// The number of the pattern by which a path matches, if it does: of those that had a say, the
+    /// last.
+    pub(super) fn deciding(&self, path: &[u8]) -> Option<usize> {
         let mut parent: Option<Matched> = None;
-        let mut matched = false;
+        let mut deciding = None;
         let ends = (0..=path.len()).filter(|end| path.get(*end).is_none_or(|byte| *byte == b'/'));
         for end in ends {
-            let own;
-            (matched, own) = self.step(&path[..end], parent.as_ref());
+            let mut own = Matched(vec![0; self.patterns.len().div_ceil(64)]);
+            let mut last = None;
+            let matched = self.evaluate(&path[..end], parent.as_ref(), |index| {
+                own.set(index);
+                last = Some(index);
+            });
+            deciding = last.filter(|_| matched);
             parent = Some(own);
         }
-        matched
+        deciding
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     directory::{FileKind, Root, native_path},
     glob,
     ignore::{Ignore, IgnoreError},
+    missing,
     patterns::{Matched, Patterns},
     text::{below_root, clean, join},
 };
@@ -37,6 +38,13 @@ pub(super) struct Node {
     pub(super) searched: bool,
 }
 
+/// What is selected.
+pub(super) struct Selection<'r> {
+    pub(super) tree: Node,
+    /// Sources that are ignored directories: nothing is there unless something in them is not ignored.
+    pub(super) doubtful: Vec<(&'r Read, Vec<u8>)>,
+}
+
 /// What is taken below a directory, by paths relative to it.
 #[derive(Clone, Debug)]
 pub(super) struct Filter {
@@ -47,13 +55,14 @@ pub(super) struct Filter {
 }
 
 /// Resolves all that is read. What is not there is a warning: the engine has the last word on it.
-pub(super) fn resolve(
+pub(super) fn resolve<'r>(
     root: &Root,
     ignore: &Ignore,
-    reads: &[Read],
+    reads: &'r [Read],
     warnings: &mut Vec<Warning>,
-) -> Result<Node, Error> {
-    let mut resolver = Resolver { root, ignore, tree: Node::default() };
+) -> Result<Selection<'r>, Error> {
+    let mut resolver = Resolver { root, ignore, tree: Node::default(), ignored: Vec::new() };
+    let mut doubtful = Vec::new();
     for read in reads {
         let found = match read {
             Read::All => resolver.take(b"", None),
@@ -64,17 +73,41 @@ pub(super) fn resolve(
             }
         };
         if !found {
-            let (Read::Copy { source, .. } | Read::Bind { source }) = read else { continue };
-            warnings.push(Warning::NothingSelected { source: source.clone() });
+            warnings.extend(nothing(root, ignore, read));
         }
+        let ignored = resolver.ignored.drain(..).map(|path| (read, path));
+        doubtful.extend(ignored.filter(|_| found));
     }
-    Ok(resolver.tree)
+    Ok(Selection { tree: resolver.tree, doubtful })
+}
+
+/// The warning that nothing matches what is read.
+pub(super) fn nothing(root: &Root, ignore: &Ignore, read: &Read) -> Option<Warning> {
+    let (Read::Copy { source, .. } | Read::Bind { source }) = read else { return None };
+    let why = missing::why(root, ignore, read);
+    Some(Warning::NothingSelected { source: source.clone(), why })
+}
+
+/// The first that is there of what a source stands for, where nothing is ignored.
+pub(super) fn there(root: &Root, source: &[u8]) -> Option<Vec<u8>> {
+    let ignore = Ignore::none();
+    let mut resolver =
+        Resolver { root, ignore: &ignore, tree: Node::default(), ignored: Vec::new() };
+    let names: Vec<&[u8]> = source.split(|byte| *byte == b'/').collect();
+    let Some(wild) = names.iter().position(|name| glob::has_wildcard(name)) else {
+        return resolver.follow(source).ok()?.map(|(path, _)| path);
+    };
+    let (literal, pattern) = names.split_at(wild);
+    let (_, matches) = resolver.matches(literal, pattern).ok()??;
+    matches.into_iter().next().map(|(path, _)| path)
 }
 
 /// Where a path of a directory, of which nothing is ignored, leads to a file.
 pub(super) fn file(root: &Root, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     let ignore = Ignore::none();
-    let found = Resolver { root, ignore: &ignore, tree: Node::default() }.follow(path)?;
+    let mut resolver =
+        Resolver { root, ignore: &ignore, tree: Node::default(), ignored: Vec::new() };
+    let found = resolver.follow(path)?;
     Ok(found.and_then(|(path, kind)| (kind == FileKind::File).then_some(path)))
 }
 
@@ -117,10 +150,15 @@ fn add(patterns: &mut Patterns, pattern: &[u8]) -> Result<(), Error> {
     })
 }
 
+/// What matches a wildcard.
+type Matches = Vec<(Vec<u8>, FileKind)>;
+
 struct Resolver<'a> {
     root: &'a Root,
     ignore: &'a Ignore,
     tree: Node,
+    /// Directories that are sources, and ignored.
+    ignored: Vec<Vec<u8>>,
 }
 
 impl Resolver<'_> {
@@ -130,13 +168,7 @@ impl Resolver<'_> {
             return self.follow_and_take(source, filter);
         };
         let (literal, pattern) = names.split_at(wild);
-        let Some((base, FileKind::Directory)) = self.follow(&literal.join(&b'/'))? else {
-            return Ok(false);
-        };
-        self.node(&base).searched = true;
-        let mut matches = Vec::new();
-        let parent = self.matched(&base);
-        self.expand(&base, &base, pattern, parent.as_ref(), &mut matches)?;
+        let Some((base, matches)) = self.matches(literal, pattern)? else { return Ok(false) };
         let mut found = false;
         for (path, kind) in matches {
             let name = path.get(base.len()..).unwrap_or_default();
@@ -149,6 +181,22 @@ impl Resolver<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// What matches a pattern below a directory, and where that is; `None` if it is not there.
+    fn matches(
+        &mut self,
+        literal: &[&[u8]],
+        pattern: &[&[u8]],
+    ) -> Result<Option<(Vec<u8>, Matches)>, Error> {
+        let Some((base, FileKind::Directory)) = self.follow(&literal.join(&b'/'))? else {
+            return Ok(None);
+        };
+        self.node(&base).searched = true;
+        let mut matches = Vec::new();
+        let parent = self.matched(&base);
+        self.expand(&base, &base, pattern, parent.as_ref(), &mut matches)?;
+        Ok(Some((base, matches)))
     }
 
     /// What the ignore file says of a directory, from the root down; `None` for the root.
@@ -168,7 +216,7 @@ impl Resolver<'_> {
         directory: &[u8],
         pattern: &[&[u8]],
         parent: Option<&Matched>,
-        matches: &mut Vec<(Vec<u8>, FileKind)>,
+        matches: &mut Matches,
     ) -> Result<(), Error> {
         let names = match self.root.directory(directory).and_then(|found| found.names()) {
             Ok(names) => names,
@@ -217,7 +265,12 @@ impl Resolver<'_> {
         match self.follow(path)? {
             None => Ok(false),
             // A file that is a source itself is copied whatever `--exclude` says.
-            Some((path, FileKind::Directory)) => Ok(self.take(&path, filter)),
+            Some((path, FileKind::Directory)) => {
+                if self.ignore.excludes(&path) {
+                    self.ignored.push(path.clone());
+                }
+                Ok(self.take(&path, filter))
+            }
             Some((path, _)) => Ok(self.take(&path, None)),
         }
     }

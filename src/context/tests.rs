@@ -97,10 +97,75 @@ fn what_is_not_there_is_a_warning() {
     for (source, taken) in [("c", &[][..]), ("a/b/c", &[]), ("a/*.x", &["a/"]), ("x/*", &[])] {
         let tree = take(&root, "", &[copy(source)]);
         assert_eq!(paths(&tree), taken);
-        assert_eq!(tree.warnings, [Warning::NothingSelected { source: source.into() }]);
+        assert_eq!(tree.warnings, [Warning::NothingSelected { source: source.into(), why: None }]);
     }
-    let tree = take(&root, "a/b", &[copy("a/b")]);
-    assert_eq!(tree.warnings, [Warning::NothingSelected { source: "a/b".into() }]);
+}
+
+/// What is said of a source in a context with this ignore file.
+fn said(root: &TempDir, ignore: &str, read: Read) -> String {
+    let ignore = Ignore::parse(ignore.as_bytes()).unwrap().named(".dockerignore");
+    let tree = scan(root.path(), &ignore, &[read], &Options::default()).unwrap();
+    tree.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_source_that_is_ignored_is_said_to_be_there() {
+    let root = context(&["dist/app", "dist/deep/x", "src/a.js", "l -> dist", "m -> dist/app"]);
+    let ignore = "# made here\n\ndist \r\n!dist/other\n**/*.js\n";
+    let of_dist = "but line 3 of .dockerignore (`dist`) leaves it out";
+    for (source, expected) in [
+        ("dist/app", format!("`dist/app`: it is there, {of_dist}")),
+        ("dist", format!("`dist`: it is there, {of_dist}")),
+        ("dist/deep", format!("`dist/deep`: it is there, {of_dist}")),
+        ("dist/a*", format!("`dist/a*`: `dist/app` is there, {of_dist}")),
+        ("l", format!("`l`: `dist` is there, {of_dist}")),
+        ("m", format!("`m`: `dist/app` is there, {of_dist}")),
+        (
+            "src/*.js",
+            "`src/*.js`: `src/a.js` is there, but line 5 of .dockerignore (`**/*.js`) leaves it out"
+                .to_owned(),
+        ),
+    ] {
+        for read in [copy(source), bind(source)] {
+            if matches!(read, Read::Bind { .. }) && source.contains('*') {
+                continue;
+            }
+            let said = said(&root, ignore, read);
+            assert_eq!(said, format!("nothing in the build context matches {expected}"));
+        }
+    }
+    let said = said(&root, "*\n!src\n", copy("m"));
+    assert!(said.ends_with("`m`: it is there, but line 1 of .dockerignore (`*`) leaves it out"));
+}
+
+#[test]
+fn an_ignored_directory_with_something_in_it_that_is_not_is_there() {
+    let root = context(&["dist/app", "dist/other", "empty/"]);
+    for (ignore, source) in
+        [("dist\n!dist/app", "dist"), ("dist/*", "dist"), ("empty/*", "empty"), ("*", ".")]
+    {
+        assert_eq!(said(&root, ignore, copy(source)), "", "{ignore:?}");
+    }
+    let said = said(&root, "dist\n!dist/none", copy("dist"));
+    assert!(said.contains("line 1"), "{said}");
+}
+
+#[test]
+fn a_source_that_is_mistyped_is_compared_with_what_is_there() {
+    let root = context(&["src/main.rs", "src/lib.rs", "target/main.rs", "Makefile"]);
+    for (source, near) in [
+        ("src/mian.rs", "; there is `src/main.rs`"),
+        ("srv/main.rs", "; there is `src/main.rs`"),
+        ("makefile", "; there is `Makefile`"),
+        ("srv/none.rs", ""),
+        ("targt/main.rs", ""),
+        ("main.rs", ""),
+        ("src/main.rs/x", ""),
+        ("src/mian*", ""),
+    ] {
+        let expected = format!("nothing in the build context matches `{source}`{near}");
+        assert_eq!(said(&root, "target", copy(source)), expected);
+    }
 }
 
 #[test]

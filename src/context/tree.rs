@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::missing::{Explained, Missing};
+
 /// The selected entries of a context, each directory before what it holds.
 ///
 /// The order is that of a walk with sorted directories: paths are compared name by name, so `a/b`
@@ -135,6 +137,8 @@ pub enum Warning {
     NothingSelected {
         /// The source as it was asked for.
         source: Vec<u8>,
+        /// Why, if that is known.
+        why: Option<Missing>,
     },
     /// A socket, a FIFO or a device. It is left out: no checkout holds one.
     Special {
@@ -146,9 +150,8 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::NothingSelected { source } => {
-                let source = String::from_utf8_lossy(source);
-                write!(f, "nothing in the build context matches `{source}`")
+            Warning::NothingSelected { source, why } => {
+                Explained { source, why: why.as_ref() }.fmt(f)
             }
             Warning::Special { path } => {
                 let path = String::from_utf8_lossy(path);

@@ -10,6 +10,7 @@
 //!      -> instruction  typed instructions            (parse ends here)
 //!      -> stages       names, global arguments -> the stages that the target reaches
 //!      -> evaluate     their instructions, with the variables they see -> Slice
+//!      -> steps        what engines call the instructions -> Lines
 //! ```
 //!
 //! # What makes two Dockerfiles the same
@@ -46,6 +47,7 @@ mod reuse;
 mod slice;
 mod split;
 mod stages;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod unused;
@@ -64,6 +66,7 @@ pub use slice::{
     Base, ContextRead, Effect, ReadKind, Remote, RemoteKind, Secret, Slice, SlicedInstruction,
     SlicedStage, Wider,
 };
+pub use steps::{Counted, Lines, Location, Place};
 
 use crate::platform::Platform;
 

@@ -40,6 +40,8 @@ pub struct SlicedStage {
     pub name: Option<String>,
     /// What it starts from.
     pub base: Base,
+    /// The `ONBUILD` triggers of the base, as they stand there; `None` if the base is not known.
+    pub triggers: Option<Vec<String>>,
     /// Its instructions, `FROM` first, then the `ONBUILD` triggers of the base.
     pub instructions: Vec<SlicedInstruction>,
     /// The stages that it starts from, copies from or mounts: their places in [`Slice::stages`].

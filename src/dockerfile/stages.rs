@@ -368,33 +368,41 @@ impl<'a> Graph<'a> {
         Ok(Replaced { context: context.to_owned(), span, stage })
     }
 
+    /// The triggers of a stage's base, as they stand there; `None` if the base is not known.
+    pub(super) fn triggers(
+        &self,
+        index: usize,
+        bases: &BTreeMap<ImageKey, BaseImage>,
+    ) -> Option<Vec<String>> {
+        let node = &self.nodes[index];
+        match &node.source {
+            _ if node.replaced => Some(Vec::new()),
+            Source::Scratch => Some(Vec::new()),
+            Source::Image(key, _) | Source::Context(_, key) => {
+                Some(bases.get(key)?.onbuild.clone())
+            }
+            Source::Stage(base) => {
+                let body = self.stage(*base).body.iter();
+                let triggers = body.filter_map(|step| match &step.kind {
+                    Kind::Onbuild(text) => Some(text.clone()),
+                    _ => None,
+                });
+                Some(triggers.collect())
+            }
+        }
+    }
+
     /// The instructions of a stage behind its `FROM`, the triggers of its base first.
     fn steps(
         &self,
         index: usize,
         bases: &BTreeMap<ImageKey, BaseImage>,
     ) -> Result<Vec<Step<'a>>, Fault> {
-        let node = &self.nodes[index];
-        if node.replaced {
+        if self.nodes[index].replaced {
             return Ok(Vec::new());
         }
         let stage = self.stage(index);
-        let mut triggers = Vec::new();
-        match &node.source {
-            Source::Scratch => {}
-            Source::Image(key, _) | Source::Context(_, key) => {
-                triggers.extend(bases.get(key).into_iter().flat_map(|base| base.onbuild.clone()));
-            }
-            Source::Stage(base) => {
-                triggers.extend(self.stage(*base).body.iter().filter_map(
-                    |step| match &step.kind {
-                        Kind::Onbuild(text) => Some(text.clone()),
-                        _ => None,
-                    },
-                ));
-            }
-        }
-        let triggers = triggers.into_iter().map(|text| {
+        let triggers = self.triggers(index, bases).unwrap_or_default().into_iter().map(|text| {
             let instruction = Cow::Owned(trigger(&text, stage)?);
             Ok(Step { instruction, trigger: true })
         });

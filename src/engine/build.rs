@@ -15,7 +15,7 @@ use super::{SshAgent, context::Context, error::Error, piped::last_words};
 use crate::{
     context::{Change, Changed},
     credentials::Logins,
-    dockerfile::Feature,
+    dockerfile::{Feature, Location},
     layer_cache::LayerCache,
     platform::Platform,
     registry::Reference,
@@ -246,10 +246,12 @@ async fn output(line: &str) -> Result<Vec<u8>, String> {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A step of the Dockerfile failed.
-    #[error("{}", Failed(step, *exit_code, message))]
+    #[error("{}", Failed { step, at: at.as_deref(), exit_code: *exit_code, message })]
     Step {
         /// Its name as the engine gives it: `[2/5] RUN make`.
         step: String,
+        /// Where it stands in the user's Dockerfile. No engine knows: whoever knows it says so.
+        at: Option<Box<Location>>,
         /// The exit code, if it was a program that failed.
         exit_code: Option<i64>,
         /// What the engine says.
@@ -349,13 +351,23 @@ impl BuildError {
 }
 
 /// The sentence about a step that failed.
-struct Failed<'a>(&'a str, Option<i64>, &'a str);
+struct Failed<'a> {
+    step: &'a str,
+    at: Option<&'a Location>,
+    exit_code: Option<i64>,
+    message: &'a str,
+}
 
 impl fmt::Display for Failed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self(step, Some(code), _) => write!(f, "step `{step}` failed with exit code {code}"),
-            Self(step, None, message) => write!(f, "step `{step}` failed: {message}"),
+        let Self { step, at, exit_code, message } = self;
+        write!(f, "step `{step}`")?;
+        if let Some(at) = at {
+            write!(f, " ({at})")?;
+        }
+        match exit_code {
+            Some(code) => write!(f, " failed with exit code {code}"),
+            None => write!(f, " failed: {message}"),
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::dockerfile::{Location, Place};
+
 /// Somebody who wants to know. Called from the task that drives the build, in order.
 pub trait Progress: Send + Sync {
     /// Something happened.
@@ -30,6 +32,8 @@ pub enum Event {
         step: StepId,
         /// Its name as the engine gives it: `[build 2/5] RUN make`, `[internal] load metadata ...`.
         name: String,
+        /// Where it stands in the Dockerfile, if it is an instruction of it.
+        place: Option<Place>,
     },
     /// A step starts to run.
     StepStarted {
@@ -54,6 +58,8 @@ pub enum Event {
         step: StepId,
         /// What the engine says.
         message: String,
+        /// Where it stands in the user's Dockerfile. No engine knows: whoever knows it says so.
+        at: Option<Location>,
     },
     /// A step wrote something. It ends where the engine cut it, which may be inside a line or
     /// even a character.

@@ -242,20 +242,15 @@ impl<'a> Run<'a> {
     /// With `--output`: the engine builds what is written, from the same inputs, whatever the
     /// registry has; with `--push` as well, the image is made to be there first.
     async fn written(self, output: &OutputSpec) -> Result<Report, Error> {
-        let (request, world, progress) = (self.request, self.world, self.progress);
-        let (build, _) = self.build_request().await?;
+        let (request, world) = (self.request, self.world);
         let output = serve::output(output);
         if request.push {
-            let exported = self.engine().await?.export(&build, &output, progress).await?;
-            self.still_the_same().await?;
-            exported.deliver().await?;
+            self.exported(&output).await?.deliver().await?;
             return self.in_registry().await;
         }
         let why = self.wish.build_anyway().unwrap_or(Why::Output);
         announce(&why, request, world)?;
-        let exported = self.engine().await?.export(&build, &output, progress).await?;
-        self.still_the_same().await?;
-        let digest = exported.deliver().await?;
+        let digest = self.exported(&output).await?.deliver().await?;
         Ok(self.report(Outcome::Built, digest, None, Vec::new(), Some(why)))
     }
 

@@ -4,11 +4,12 @@
 use super::{
     Error, Prepared,
     build::{Run, is_ours, key_home},
+    located::Located,
     remotes, serve,
     stages::{self, Stage},
 };
 use crate::{
-    engine::{BuildRequest, Engine, ImageId, LocalImage},
+    engine::{self, BuildRequest, Engine, Exported, ImageId, LocalImage},
     inputs::{ImageIdentity, Key},
     plan::Why,
     registry::{self, Digest, Manifest, Reference, Repository},
@@ -113,7 +114,8 @@ impl Run<'_> {
     pub(super) async fn built(&self) -> Result<(LocalImage, Vec<Stage>), Error> {
         let engine = self.engine().await?;
         let (build, stages) = self.build_request().await?;
-        let id = engine.build(&build, self.progress).await?;
+        let located = self.located(&build);
+        let id = engine.build(&build, &located).await.map_err(|error| located.error(error))?;
         self.still_the_same().await?;
         self.name(engine, &id).await?;
         let image = engine.inspect(&id.to_string()).await?;
@@ -135,6 +137,21 @@ impl Run<'_> {
         Ok((build, stages))
     }
 
+    /// Who listens to the engine while it builds this.
+    fn located(&self, build: &BuildRequest) -> Located<'_> {
+        Located::new(self.progress, self.request, &self.prepared, build)
+    }
+
+    /// What the engine builds from these inputs, to be written into a file.
+    pub(super) async fn exported(&self, output: &engine::Output) -> Result<Exported, Error> {
+        let (build, _) = self.build_request().await?;
+        let located = self.located(&build);
+        let exported = self.engine().await?.export(&build, output, &located).await;
+        let exported = exported.map_err(|error| located.error(error))?;
+        self.still_the_same().await?;
+        Ok(exported)
+    }
+
     /// The image, pushed or ready to be.
     pub(super) async fn made(&self, why: &Why) -> Result<(Outcome, Made, Vec<Stage>), Error> {
         let engine = self.engine().await?;
@@ -149,7 +166,9 @@ impl Run<'_> {
         let (build, stages) = self.build_request().await?;
         let repository = &first.repository;
         let insecure = self.world.is_insecure(repository.host());
-        let digest = engine.build_and_push(&build, repository, insecure, self.progress).await?;
+        let located = self.located(&build);
+        let pushed = engine.build_and_push(&build, repository, insecure, &located).await;
+        let digest = pushed.map_err(|error| located.error(error))?;
         self.still_the_same().await?;
         Ok((Outcome::Built, Made::Pushed(repository.pinned(digest)), stages))
     }

@@ -60,14 +60,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     // A stage can declare a proxy and use it like any other argument.
     let mut build_args = world.proxy_arguments();
     build_args.extend(request.build_args.clone());
-    let asked = dockerfile::Request {
-        target: request.target.clone(),
-        build_args,
-        platform: request.target_platform(),
-        build_platform: Platform::host(),
-        contexts: request.contexts.keys().cloned().collect(),
-        images: request.context_images.clone(),
-    };
+    let asked = asked(request, build_args);
     let mut parsed = understand(&text, &asked, request)?;
     let mut found = images::Found::new(request, world);
     let mut reasons = Vec::new();
@@ -178,6 +171,21 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     })
 }
 
+/// What a build with these arguments asks of its Dockerfile.
+pub(super) fn asked(
+    request: &Request,
+    build_args: BTreeMap<String, String>,
+) -> dockerfile::Request {
+    dockerfile::Request {
+        target: request.target.clone(),
+        build_args,
+        platform: request.target_platform(),
+        build_platform: Platform::host(),
+        contexts: request.contexts.keys().cloned().collect(),
+        images: request.context_images.clone(),
+    }
+}
+
 /// A Dockerfile that we can read, or why we cannot.
 enum Parsed {
     Known(Dockerfile),
@@ -258,6 +266,7 @@ fn unknown(text: &[u8]) -> Slice {
         index: 0,
         name: None,
         base: dockerfile::Base::Scratch,
+        triggers: None,
         instructions: vec![instruction],
         uses: BTreeSet::new(),
     };
@@ -330,7 +339,11 @@ async fn scan(
 fn ignore(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Error> {
     match context::ignore_file(context, dockerfile)? {
         None => Ok(Ignore::none()),
-        Some((path, text)) => Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),
+        Some((path, text)) => {
+            let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
+            let parsed = Ignore::parse(&text).map(|ignore| ignore.named(name));
+            parsed.map_err(|source| Error::Ignore { path, source })
+        }
     }
 }
 

@@ -287,7 +287,9 @@ impl Request {
     #[must_use]
     pub fn dockerfile_name(&self) -> String {
         match &self.dockerfile {
-            DockerfileSource::File(path) => path.display().to_string(),
+            DockerfileSource::File(path) => {
+                path.strip_prefix(".").unwrap_or(path).display().to_string()
+            }
             DockerfileSource::Stdin => "the Dockerfile on stdin".to_owned(),
         }
     }

@@ -7,6 +7,7 @@ mod command_line;
 mod demo;
 mod dockerfile_differential;
 mod engine;
+mod failures;
 mod intact;
 mod keys;
 mod kills;

@@ -19,7 +19,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use smartbuild::context::{Entry, Ignore, Kind, Options, Read, Tree, open_verified, scan};
+use smartbuild::context::{Entry, Ignore, Kind, Options, Read, Tree, Warning, open_verified, scan};
 use smartbuild_test_rig::{Engine, Work};
 
 #[test]
@@ -85,6 +85,12 @@ fn case(seed: u64) -> bool {
     match (&expected, &found) {
         (Ok(expected), Ok(found)) => {
             assert_eq!(expected, found, "{told}");
+            // What is built is not called missing, but for a wildcard.
+            for warning in &tree.warnings {
+                let Warning::NothingSelected { source, .. } = warning else { continue };
+                let is_wild = source.iter().any(|byte| b"*?[\\".contains(byte));
+                assert!(is_wild, "{warning}: {told}");
+            }
             let copied: BTreeSet<&[u8]> = expected.values().map(|item| &item.content[..]).collect();
             let files: Vec<&[u8]> = tree
                 .entries()

@@ -179,7 +179,9 @@ impl Evaluation<'_> {
         let name = stage.from.name.clone();
         let uses = reached.uses.iter().map(|index| self.places[index]).collect();
         let index = reached.index;
-        self.slice.stages.push(SlicedStage { index, name, base, instructions, uses });
+        let triggers = self.graph.triggers(index, self.bases);
+        let stage = SlicedStage { index, name, base, triggers, instructions, uses };
+        self.slice.stages.push(stage);
         Ok(())
     }
 

@@ -246,6 +246,7 @@ mod tests {
         };
         let step = || BuildError::Step {
             step: "[2/2] RUN false".to_owned(),
+            at: None,
             exit_code: Some(1),
             message: String::new(),
             log: String::new(),

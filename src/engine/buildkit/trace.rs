@@ -10,13 +10,16 @@ use bollard_buildkit_proto::{
     moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning},
 };
 
-use crate::engine::{
-    build::BuildError,
-    error::Error,
-    log::Log,
-    progress::{Amount, Event, Progress, StepId, Stream},
-};
 use crate::layer_cache::LayerCache;
+use crate::{
+    dockerfile::{Counted, Place},
+    engine::{
+        build::BuildError,
+        error::Error,
+        log::Log,
+        progress::{Amount, Event, Progress, StepId, Stream},
+    },
+};
 
 /// How the step is called that looks for a cache in a registry (buildkit
 /// `cache/remotecache/registry`, `solver/llbsolver/bridge.go`).
@@ -81,7 +84,8 @@ impl Trace {
         let (id, step, new) = self.step(&vertex.digest);
         if new || step.name.is_empty() {
             step.name.clone_from(&vertex.name);
-            progress.event(Event::StepKnown { step: id, name: vertex.name });
+            let place = place(&vertex.name).map(|(place, _)| place);
+            progress.event(Event::StepKnown { step: id, name: vertex.name, place });
         }
         // A vertex may be run again, for another part of the build that needs it.
         if vertex.started.is_some() && !vertex.cached && (!step.started || step.ended) {
@@ -111,7 +115,7 @@ impl Trace {
             // Steps that ran beside the one that failed are cancelled, and say so.
             let cancelled = vertex.error.contains("context canceled");
             let message = nothing_there(&step.name, &vertex.error).unwrap_or(vertex.error);
-            progress.event(Event::StepFailed { step: id, message });
+            progress.event(Event::StepFailed { step: id, message, at: None });
             if self.failed.is_none() || !cancelled {
                 self.failed = Some(id.0 as usize);
             }
@@ -157,6 +161,7 @@ impl Trace {
                 let step = step.trim_start_matches("executor failed running ").to_owned();
                 return BuildError::Step {
                     step,
+                    at: None,
                     exit_code: Some(code),
                     message,
                     log: String::new(),
@@ -181,6 +186,7 @@ impl Trace {
                 message: said,
                 log: std::mem::take(&mut step.log).text(),
                 step: name,
+                at: None,
             },
         }
     }
@@ -190,13 +196,20 @@ impl Trace {
 /// rather than something that the engine does around it (`[internal] load build context`), or the
 /// pull of a base.
 fn is_of_the_dockerfile(name: &str) -> bool {
-    let bracket = name.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-    let Some((place, instruction)) = bracket else { return false };
-    let number = place.rsplit(' ').next().and_then(|number| number.split_once('/'));
-    let counted = number.is_some_and(|(current, total)| {
-        current.parse::<u32>().is_ok() && total.parse::<u32>().is_ok()
-    });
-    counted && !instruction.starts_with("FROM ")
+    place(name).is_some_and(|(_, instruction)| !instruction.starts_with("FROM "))
+}
+
+/// Where a step stands that is an instruction, and the instruction: `[build 2/5] RUN make`, `[linux/arm64 build 2/5] ...`,
+/// `[ 2/12] ...` (buildkit `frontend/dockerfile/dockerfile2llb/convert.go`: `prefixCommand`).
+fn place(name: &str) -> Option<(Place, &str)> {
+    let (place, instruction) = name.strip_prefix('[')?.split_once("] ")?;
+    let mut words: Vec<&str> = place.split_ascii_whitespace().collect();
+    let (number, total) = words.pop()?.split_once('/')?;
+    // A platform has a slash, and no name of a stage has.
+    let stage = words.pop().filter(|word| !word.contains('/')).map(str::to_owned);
+    let counted = Counted::Layers { stage };
+    let place = Place { counted, number: number.parse().ok()?, total: total.parse().ok()? };
+    Some((place, instruction))
 }
 
 /// What the engine was doing in a step that is not the Dockerfile's, for an error.
@@ -342,11 +355,42 @@ mod tests {
         assert_eq!(
             events,
             [
-                Event::StepKnown { step, name: "[2/2] RUN make".into() },
+                Event::StepKnown {
+                    step,
+                    name: "[2/2] RUN make".into(),
+                    place: Some(Place {
+                        counted: Counted::Layers { stage: None },
+                        number: 2,
+                        total: 2
+                    }),
+                },
                 Event::StepStarted { step },
                 Event::StepFinished { step, took: Duration::from_secs(3) },
             ]
         );
+    }
+
+    #[test]
+    fn the_place_of_an_instruction_is_in_its_name() {
+        let of = |name| {
+            place(name).map(|(place, instruction)| {
+                let Counted::Layers { stage } = place.counted else { panic!("{name}") };
+                (stage.unwrap_or_default(), place.number, place.total, instruction.to_owned())
+            })
+        };
+        for (name, stage, number, total, instruction) in [
+            ("[2/2] RUN x ] FROM y", "", 2, 2, "RUN x ] FROM y"),
+            ("[ 2/12] RUN x", "", 2, 12, "RUN x"),
+            ("[build  2/12] RUN x", "build", 2, 12, "RUN x"),
+            ("[linux/arm64 2/3] RUN x", "", 2, 3, "RUN x"),
+            ("[linux/arm64->amd64 stage-0 3/2] RUN x", "stage-0", 3, 2, "RUN x"),
+        ] {
+            let expected = (stage.to_owned(), number, total, instruction.to_owned());
+            assert_eq!(of(name), Some(expected), "{name}");
+        }
+        for name in ["[internal] load build context", "[a b] c", "[] c", "RUN x", "[1/x] y"] {
+            assert_eq!(of(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The classic builders' text, turned into events, and their failures, turned into errors.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
-use crate::engine::{
-    build::BuildError,
-    error::Error,
-    http::{ErrorDetail, ProgressDetail},
-    log::Log,
-    progress::{Amount, Event, Progress, StepId, Stream},
+use crate::{
+    dockerfile::{self, Counted},
+    engine::{
+        build::BuildError,
+        error::Error,
+        http::{ErrorDetail, ProgressDetail},
+        log::Log,
+        progress::{Amount, Event, Progress, StepId, Stream},
+    },
 };
 
 /// What is known of a build under way: which step runs, and what it wrote.
@@ -21,6 +24,10 @@ pub(in crate::engine) struct Output {
     step: Option<Step>,
     /// Where in the Dockerfile it is.
     place: Option<Place>,
+    /// The numbers of the stages that have begun.
+    begun: BTreeSet<u32>,
+    /// Where it was when a stage began that it had to wait for.
+    waiting: Vec<Place>,
     /// What the builder says at the end of a build that worked, if it is the end.
     held: Vec<String>,
 }
@@ -28,6 +35,8 @@ pub(in crate::engine) struct Output {
 /// The number of a step: Docker counts through all stages, podman anew in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
+    /// Whether it counts through all stages.
+    through: bool,
     /// The number of the stage, where there are several.
     stage: Option<(u32, u32)>,
     number: u32,
@@ -45,6 +54,15 @@ impl Place {
         let new_stage =
             self.number == 1 && stages.0 > stages_before.0 && stages.1 == stages_before.1;
         next || new_stage
+    }
+
+    fn in_the_dockerfile(self) -> dockerfile::Place {
+        let Self { through, stage, number, total } = self;
+        let counted = match through {
+            true => Counted::OfFile,
+            false => Counted::OfStage(stage.map(|(stage, _)| stage)),
+        };
+        dockerfile::Place { counted, number, total }
     }
 }
 
@@ -65,10 +83,11 @@ impl Output {
         if let Some((place, name)) = self.step_in(first) {
             self.release(progress);
             self.finish(progress);
-            self.place = Some(place);
+            self.go_to(place);
             let id = StepId(self.known);
             self.known += 1;
-            progress.event(Event::StepKnown { step: id, name: name.clone() });
+            let place = Some(place.in_the_dockerfile());
+            progress.event(Event::StepKnown { step: id, name: name.clone(), place });
             progress.event(Event::StepStarted { step: id });
             let (since, log) = (Instant::now(), Log::default());
             self.step = Some(Step { id, name, since, cached: false, silent: true, log });
@@ -115,7 +134,39 @@ impl Output {
     pub(in crate::engine) fn begin_again(&mut self, progress: &dyn Progress) {
         self.release(progress);
         self.finish(progress);
-        self.place = None;
+        (self.place, self.begun) = (None, BTreeSet::new());
+        self.waiting.clear();
+    }
+
+    /// Whether a step of this place may come now.
+    ///
+    /// A stage that others name by its number, buildah begins only where they need it: then the one
+    /// goes on that waited.
+    fn may_come(&self, place: Place) -> bool {
+        let Some(before) = self.place else { return place.follows(None) };
+        let waits = self.step.as_ref().is_some_and(|step| step.name.contains("from="));
+        let (stage, stages) = place.stage.unzip();
+        let is_needed = place.number == 1
+            && stages == before.stage.unzip().1
+            && stage.is_some_and(|stage| !self.begun.contains(&stage));
+        place.follows(Some(before)) || waits && is_needed || self.goes_on(place)
+    }
+
+    fn goes_on(&self, place: Place) -> bool {
+        self.waiting.last().is_some_and(|waiting| place.follows(Some(*waiting)))
+    }
+
+    fn go_to(&mut self, place: Place) {
+        if let Some(before) = self.place.replace(place)
+            && !place.follows(Some(before))
+        {
+            if self.goes_on(place) {
+                self.waiting.pop();
+            } else {
+                self.waiting.push(before);
+            }
+        }
+        self.begun.extend(place.stage.map(|(stage, _)| stage));
     }
 
     /// The step in `Step 2/5 : RUN make`, or in podman's `STEP 2/5: RUN make`, which counts anew in
@@ -125,7 +176,8 @@ impl Output {
             let (current, total) = text.trim().split_once('/')?;
             Some((current.parse::<u32>().ok()?, total.parse::<u32>().ok()?))
         };
-        let (stage, rest) = match line.strip_prefix("Step ") {
+        let through = line.strip_prefix("Step ");
+        let (stage, rest) = match through {
             Some(rest) => (None, rest),
             None => {
                 let stage = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
@@ -135,10 +187,10 @@ impl Output {
         };
         let (number, instruction) = rest.split_once(':')?;
         let (number, total) = numbers(number)?;
-        let place = Place { stage, number, total };
+        let place = Place { through: through.is_some(), stage, number, total };
         // What only looks like one is something that a step wrote.
         let name = || format!("[{number}/{total}] {}", instruction.trim());
-        place.follows(self.place).then(|| (place, name()))
+        self.may_come(place).then(|| (place, name()))
     }
 
     /// Takes in the progress of a pull.
@@ -184,18 +236,24 @@ impl Output {
                 error => error.into(),
             };
         };
-        progress.event(Event::StepFailed { step: step.id, message: message.clone() });
+        let (id, said) = (step.id, message.clone());
+        progress.event(Event::StepFailed { step: id, message: said, at: None });
+        let exit_code = code.filter(|code| *code > 0).or_else(|| exit_code(&message));
         match step.name.split_once(' ').map(|(_, instruction)| instruction) {
-            Some(instruction) if instruction.to_ascii_uppercase().starts_with("FROM ") => {
+            // What ends with a code is a trigger of the base: Docker gives those no step.
+            Some(instruction)
+                if exit_code.is_none() && instruction.to_ascii_uppercase().starts_with("FROM ") =>
+            {
                 let base = instruction.split_whitespace().nth(1).unwrap_or_default();
                 Error::failed(format!("pull the base {base}"), message).into()
             }
             _ => match Error::failed(format!("run `{}`", step.name), message) {
                 Error::Failed { message, .. } => BuildError::Step {
-                    exit_code: code.filter(|code| *code > 0).or_else(|| exit_code(&message)),
+                    exit_code,
                     message,
                     log: step.log.text(),
                     step: step.name,
+                    at: None,
                 },
                 error => error.into(),
             },
@@ -320,16 +378,20 @@ mod tests {
         assert_eq!(log, "written\nStep by step\nStep 7/9 : I wrote this\nin red\nno end");
         let events = heard.0.into_inner().unwrap();
         assert!(events.contains(&Event::StepCached { step: StepId(1) }));
-        assert!(
-            events.contains(&Event::StepKnown { step: StepId(1), name: "[2/3] RUN alpha".into() })
-        );
+        let place = Some(dockerfile::Place { counted: Counted::OfFile, number: 2, total: 3 });
+        let name = "[2/3] RUN alpha".into();
+        assert!(events.contains(&Event::StepKnown { step: StepId(1), name, place }));
     }
 
     #[test]
     fn podman_is_understood_too() {
         let (mut output, heard) = (Output::default(), Heard::default());
         let mut step = |line: &str| {
-            let step = output.step_in(line).map(|(_, name)| name);
+            let step = output.step_in(line);
+            let step = step.map(|(place, name)| {
+                assert!(matches!(place.in_the_dockerfile().counted, Counted::OfStage(Some(_))));
+                name
+            });
             output.text(line, &heard);
             step.unwrap_or_default()
         };
@@ -342,6 +404,29 @@ mod tests {
         }
         assert_eq!(step("[3/3] STEP 2/3: RUN of a trigger\n"), "[2/3] RUN of a trigger");
         assert_eq!(exit_code("while running runtime: exit status 42"), Some(42));
+    }
+
+    #[test]
+    fn a_stage_that_a_step_waits_for_comes_between() {
+        let (mut output, heard) = (Output::default(), Heard::default());
+        for line in [
+            "[1/3] STEP 1/1: FROM x\n",
+            "[3/3] STEP 1/3: FROM x\n",
+            "[3/3] STEP 2/3: COPY --from=1 a b\n",
+            "[2/3] STEP 1/2: FROM x\n",
+            "[2/3] STEP 2/2: RUN y\n",
+            "[2/3] STEP 1/2: I wrote this\n",
+            "[3/3] STEP 3/3: RUN z\n",
+            "[1/3] STEP 1/1: and this\n",
+        ] {
+            output.text(line, &heard);
+        }
+        let failure = ErrorDetail { code: None, message: "exit status 3".into() };
+        let BuildError::Step { step, log, .. } = output.failure(failure, &heard) else { panic!() };
+        assert_eq!((step.as_str(), log.as_str()), ("[3/3] RUN z", "[1/3] STEP 1/1: and this\n"));
+        let known = heard.0.into_inner().unwrap();
+        let known = known.iter().filter(|event| matches!(event, Event::StepKnown { .. }));
+        assert_eq!(known.count(), 6);
     }
 
     #[test]
@@ -376,5 +461,14 @@ mod tests {
         let error = output.failure(failure, &heard);
         assert!(!error.is_of_the_build());
         assert!(error.to_string().contains("localhost:5000/base"), "{error}");
+    }
+
+    #[test]
+    fn a_trigger_that_fails_is_a_fault_of_the_build() {
+        let (mut output, heard) = (Output::default(), Heard::default());
+        output.text("Step 1/1 : FROM base\n", &heard);
+        let message = "The command '/bin/sh -c false' returned a non-zero code: 1".into();
+        let error = output.failure(ErrorDetail { code: Some(1), message }, &heard);
+        assert_eq!(error.to_string(), "step `[1/1] FROM base` failed with exit code 1");
     }
 }

@@ -296,7 +296,7 @@ mod tests {
         }
 
         fn known(self, step: u32, name: &str) -> Self {
-            self.event(Event::StepKnown { step: StepId(step), name: name.into() })
+            self.event(Event::StepKnown { step: StepId(step), name: name.into(), place: None })
         }
 
         fn run(self, step: u32, name: &str) -> Self {
@@ -313,7 +313,8 @@ mod tests {
         }
 
         fn failed(self, step: u32, message: &str) -> Self {
-            self.event(Event::StepFailed { step: StepId(step), message: message.into() })
+            let (step, message) = (StepId(step), message.into());
+            self.event(Event::StepFailed { step, message, at: None })
         }
 
         fn log(self, step: u32, text: &str) -> Self {

@@ -56,7 +56,7 @@ impl<W: Write + Send> Progress for Plain<W> {
 impl<W: Write> State<W> {
     fn show(&mut self, event: Event) -> io::Result<()> {
         match event {
-            Event::StepKnown { step, name } => {
+            Event::StepKnown { step, name, .. } => {
                 self.steps.entry(step).or_default().name = name;
                 // Another build counts its steps anew.
                 self.current = self.current.filter(|current| *current != step);
@@ -68,9 +68,10 @@ impl<W: Write> State<W> {
                 self.flush(step)?;
                 self.line(step, &format!("DONE {}", seconds(took)))?;
             }
-            Event::StepFailed { step, message } => {
+            Event::StepFailed { step, message, at } => {
                 self.flush(step)?;
-                self.line(step, &format!("ERROR {message}"))?;
+                let at = at.map(|at| format!(" ({at})")).unwrap_or_default();
+                self.line(step, &format!("ERROR {message}{at}"))?;
             }
             Event::Log { step, text, .. } => self.log(step, &text)?,
             Event::Transfer { step, what, amount, done: true } => {
@@ -94,7 +95,7 @@ impl<W: Write> State<W> {
 
     fn keep(&mut self, event: Event) -> io::Result<()> {
         match event {
-            Event::StepKnown { step, name } => self.steps.entry(step).or_default().name = name,
+            Event::StepKnown { step, name, .. } => self.steps.entry(step).or_default().name = name,
             Event::Log { step, text, .. } => {
                 let kept = &mut self.steps.entry(step).or_default().kept;
                 kept.extend_from_slice(&text);
@@ -176,14 +177,16 @@ mod tests {
 
     fn run(step: u32, name: &str, logs: &[&str], failed: bool) -> Vec<Event> {
         let id = StepId(step);
-        let mut events =
-            vec![Event::StepKnown { step: id, name: name.into() }, Event::StepStarted { step: id }];
+        let mut events = vec![
+            Event::StepKnown { step: id, name: name.into(), place: None },
+            Event::StepStarted { step: id },
+        ];
         for log in logs {
             let text = log.as_bytes().to_vec();
             events.push(Event::Log { step: id, stream: Stream::Stdout, text });
         }
         events.push(if failed {
-            Event::StepFailed { step: id, message: "exit code: 3".into() }
+            Event::StepFailed { step: id, message: "exit code: 3".into(), at: None }
         } else {
             Event::StepFinished { step: id, took: Duration::from_millis(1_240) }
         });

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
+    dockerfile::Location,
     engine::{Event, Progress, StepId, Stream},
     registry::Digest,
 };
@@ -42,6 +43,28 @@ struct Vertex {
     cached: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     error: String,
+    #[serde(flatten)]
+    place: Option<Source>,
+}
+
+/// Where a step stands that failed. BuildKit says this of warnings only; the form is theirs (buildkit
+/// `client/graph.go`: `VertexWarning`).
+#[derive(Clone, Serialize)]
+struct Source {
+    #[serde(rename = "sourceInfo", skip_serializing_if = "Option::is_none")]
+    info: Option<serde_json::Value>,
+    range: serde_json::Value,
+}
+
+impl From<Location> for Source {
+    fn from(Location { file, line }: Location) -> Self {
+        Self { info: file.map(|file| json!({ "filename": file })), range: range(line) }
+    }
+}
+
+fn range(line: impl Serialize) -> serde_json::Value {
+    let place = json!({ "line": line });
+    json!([{ "start": place, "end": place }])
 }
 
 /// The step that pushes and pulls are told of as; engines give them none.
@@ -75,7 +98,7 @@ impl<W> State<W> {
     fn line(&mut self, event: Event, now: Timestamp) -> serde_json::Value {
         let time = now.to_string();
         match event {
-            Event::StepKnown { step, name } => {
+            Event::StepKnown { step, name, .. } => {
                 self.known += 1;
                 let digest = Digest::of(format!("{} {name}", self.known).as_bytes());
                 self.steps.insert(step, Vertex::new(digest, name));
@@ -96,9 +119,10 @@ impl<W> State<W> {
                 vertex.started = now.checked_sub(took).ok().map(|start| start.to_string());
                 vertex.completed = Some(time);
             }),
-            Event::StepFailed { step, message } => self.vertex(step, |vertex| {
+            Event::StepFailed { step, message, at } => self.vertex(step, |vertex| {
                 vertex.completed = Some(time);
                 vertex.error = message;
+                vertex.place = at.map(Source::from);
             }),
             Event::Log { step, stream, text } => {
                 let stream = if stream == Stream::Stdout { 1 } else { 2 };
@@ -139,8 +163,7 @@ impl<W> State<W> {
                     "url": url.unwrap_or_default(),
                 });
                 if let Some(line) = line {
-                    let place = json!({ "line": line });
-                    warning["range"] = json!([{ "start": place, "end": place }]);
+                    warning["range"] = range(line);
                 }
                 json!({ "warnings": [warning] })
             }
@@ -168,8 +191,8 @@ impl<W> State<W> {
 
 impl Vertex {
     fn new(digest: Digest, name: String) -> Self {
-        let (started, completed) = (None, None);
-        Self { digest, name, started, completed, cached: false, error: String::new() }
+        let (started, completed, place) = (None, None, None);
+        Self { digest, name, started, completed, cached: false, error: String::new(), place }
     }
 }
 
@@ -192,11 +215,12 @@ mod tests {
     #[test]
     fn a_step_is_a_vertex_that_is_told_of_again_and_again() {
         let step = StepId(0);
+        let at = Location { file: Some("docker/Dockerfile".into()), line: 7 };
         let said = lines(vec![
-            Event::StepKnown { step, name: "[1/1] RUN make".into() },
+            Event::StepKnown { step, name: "[1/1] RUN make".into(), place: None },
             Event::StepStarted { step },
             Event::Log { step, stream: Stream::Stderr, text: b"hm\xff\n".to_vec() },
-            Event::StepFailed { step, message: "exit code: 1".into() },
+            Event::StepFailed { step, message: "exit code: 1".into(), at: Some(at) },
         ]);
         let vertex = |index: usize| said[index]["vertexes"][0].clone();
         assert_eq!(vertex(0)["name"], "[1/1] RUN make");
@@ -208,11 +232,15 @@ mod tests {
         assert_eq!(vertex(3)["error"], "exit code: 1");
         assert_eq!(vertex(3)["started"], vertex(1)["started"]);
         assert!(vertex(3)["completed"].is_string());
+        assert_eq!(vertex(3)["sourceInfo"], json!({ "filename": "docker/Dockerfile" }));
+        assert_eq!(vertex(3)["range"][0]["start"]["line"], 7);
+        assert!(vertex(2).get("range").is_none());
     }
 
     #[test]
     fn steps_of_another_build_are_others() {
-        let known = || Event::StepKnown { step: StepId(0), name: "[1/1] RUN make".into() };
+        let name = || "[1/1] RUN make".into();
+        let known = || Event::StepKnown { step: StepId(0), name: name(), place: None };
         let said = lines(vec![known(), known()]);
         let digest = |index: usize| &said[index]["vertexes"][0]["digest"];
         assert_ne!(digest(0), digest(1));

@@ -64,7 +64,7 @@ impl State {
     /// Takes in an event; gives back the line that it is worth above everything else, if it is.
     pub(super) fn event(&mut self, event: Event, now: Instant) -> Option<String> {
         match event {
-            Event::StepKnown { step, name } => self.known(step, name),
+            Event::StepKnown { step, name, .. } => self.known(step, name),
             Event::StepStarted { step } => {
                 self.step(step).phase = Phase::Running { since: now };
             }
@@ -72,7 +72,7 @@ impl State {
             Event::StepFinished { step, took } => {
                 self.end(step, |place| Phase::Done { took, place });
             }
-            Event::StepFailed { step, message } => {
+            Event::StepFailed { step, message, .. } => {
                 let step = self.step(step);
                 let took = match step.phase {
                     Phase::Running { since } => now - since,

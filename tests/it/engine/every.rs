@@ -9,7 +9,9 @@ use std::{
 use smartbuild::engine::{BuildError, Endpoint, Engine, Event, Progress};
 use smartbuild_test_rig::{self as rig, Registry, Work, unique};
 
-use super::{Heard, One, context, reference, request};
+use super::{
+    Heard, One, context, lines::a_step_that_fails_is_found_on_its_line, reference, request,
+};
 
 /// Makes a test of every function for every builder.
 macro_rules! for_every_builder {
@@ -60,6 +62,7 @@ for_every_builder! {
     a_file_that_grows_while_it_is_sent_is_not_built_as_something_else
     a_name_that_is_not_unicode_is_built_or_refused
     a_step_that_fails_says_which_and_shows_all_it_wrote
+    a_step_that_fails_is_found_on_its_line
     a_dockerfile_that_is_wrong_says_what_is
     arguments_targets_and_settings_reach_the_build
     bases_of_a_closed_registry_are_built_upon_with_its_login
@@ -67,7 +70,7 @@ for_every_builder! {
 }
 
 /// An engine, to be connected with.
-enum Builder {
+pub(super) enum Builder {
     Docker { buildkit: bool },
     Podman(Podman),
     Buildah,
@@ -83,7 +86,7 @@ impl Builder {
         Self::Podman(Podman::start(registries))
     }
 
-    async fn engine(&self) -> Engine {
+    pub(super) async fn engine(&self) -> Engine {
         let connect = async |host: &str| {
             let endpoint = Endpoint::parse(host, "the test", None).unwrap();
             Engine::connect(&endpoint).await.unwrap()
@@ -102,7 +105,7 @@ impl Builder {
 }
 
 /// podman's service, with a store of its own.
-struct Podman {
+pub(super) struct Podman {
     work: Work,
     service: Child,
 }

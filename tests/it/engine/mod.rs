@@ -9,6 +9,7 @@ mod doctor;
 mod elsewhere;
 mod every;
 mod features;
+mod lines;
 mod moving;
 mod outputs;
 mod perishing;
@@ -76,7 +77,7 @@ impl Heard {
         let events = self.0.lock().unwrap();
         let named = |id: &StepId| {
             events.iter().any(|event| {
-                matches!(event, Event::StepKnown { step, name: known } if step == id && known.contains(name))
+                matches!(event, Event::StepKnown { step, name: known, .. } if step == id && known.contains(name))
             })
         };
         let texts = events.iter().filter_map(|event| match event {
@@ -92,7 +93,7 @@ impl Heard {
     fn step(&self, name: &str) -> StepId {
         let events = self.0.lock().unwrap();
         let step = events.iter().find_map(|event| match event {
-            Event::StepKnown { step, name: known } if known.contains(name) => Some(*step),
+            Event::StepKnown { step, name: known, .. } if known.contains(name) => Some(*step),
             _ => None,
         });
         step.unwrap_or_else(|| panic!("there was no step {name}"))
