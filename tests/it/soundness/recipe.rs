@@ -179,7 +179,9 @@ impl Recipe {
             }
         }
         let last = self.stages.last().and_then(|stage| stage.body.last());
-        if last.is_some_and(|last| last.body.is_none()) && pen.chance(4) {
+        // The image shows a trigger with the blank at its end.
+        let fits = last.is_some_and(|last| last.body.is_none() && last.name != "ONBUILD");
+        if fits && pen.chance(4) {
             // What follows a continued line is a remark, and the text ends before the line does.
             let end = pen.text.trim_end().len();
             pen.text.truncate(end);
