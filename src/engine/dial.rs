@@ -58,6 +58,7 @@ async fn dial_for(address: &Address, protocols: &[&[u8]]) -> io::Result<Connecti
             let connect = TcpStream::connect((host.as_str(), *port));
             let stream = timeout(PATIENCE, connect).await??;
             stream.set_nodelay(true)?;
+            notice_silence(&stream)?;
             let Some(tls) = tls else { return Ok(Box::new(stream)) };
             let name = ServerName::try_from(tls.name.as_ref().unwrap_or(host).clone())
                 .map_err(io::Error::other)?;
@@ -69,6 +70,23 @@ async fn dial_for(address: &Address, protocols: &[&[u8]]) -> io::Result<Connecti
         Address::Ssh(address) => Ok(Box::new(Piped::start(&docker_over_ssh(address))?)),
         Address::Program { command, .. } => Ok(Box::new(Piped::start(command)?)),
     }
+}
+
+/// A build may say nothing for hours. So the systems ask each other whether they are still there, as often
+/// as Go's programs do (Go `net/dial.go`: `defaultTCPKeepAliveIdle`), and what is not acknowledged for as
+/// long breaks the connection: a machine that is gone would be waited for without end.
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    const INTERVAL: Duration = Duration::from_secs(15);
+    #[cfg(not(windows))]
+    const RETRIES: u32 = 5;
+    let socket = socket2::SockRef::from(stream);
+    let often = socket2::TcpKeepalive::new().with_time(INTERVAL).with_interval(INTERVAL);
+    #[cfg(not(windows))]
+    let often = often.with_retries(RETRIES);
+    socket.set_tcp_keepalive(&often)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(INTERVAL * (RETRIES + 1)))?;
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -169,6 +169,7 @@ pub(super) async fn accepted(
     let message = serde_json::from_slice::<Refusal>(&body)
         .map(|refusal| refusal.message)
         .unwrap_or_else(|_| String::from_utf8_lossy(&body).trim().chars().take(1000).collect());
+    let message = if message.is_empty() { format!("it answers {status}") } else { message };
     Err(Error::Refused { action: action.to_owned(), status: status.as_u16(), message })
 }
 

@@ -18,6 +18,7 @@ mod exchange;
 mod image_config;
 mod manifest;
 mod pages;
+mod platforms;
 mod reach;
 mod records;
 mod reference;

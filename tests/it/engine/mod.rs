@@ -239,16 +239,25 @@ async fn an_engine_that_does_not_run_is_said_not_to() {
 #[tokio::test]
 async fn what_is_no_engine_is_said_not_to_be_one() {
     use tokio::io::AsyncWriteExt;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").await;
-        }
-    });
-    let endpoint = Endpoint::parse(&address, "DOCKER_HOST", None).unwrap();
-    let error = Engine::connect(&endpoint).await.err().unwrap();
-    assert!(matches!(error, Error::NotAnEngine { .. }), "{error:?}");
+    for (answer, words) in [
+        ("SSH-2.0-OpenSSH_9.9\r\n", "invalid HTTP version"),
+        (
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+            "it answers 503 Service Unavailable",
+        ),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let endpoint = Endpoint::parse(&address, "DOCKER_HOST", None).unwrap();
+        let error = Engine::connect(&endpoint).await.err().unwrap();
+        assert!(matches!(error, Error::NotAnEngine { .. }), "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }
 
 #[tokio::test]
