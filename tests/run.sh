@@ -43,6 +43,9 @@ export SMARTBUILD_TEST_DOCKER_HOST="$engine_host"
 # What a test needs, it sets itself.
 unset DOCKER_HOST DOCKER_CONFIG DOCKER_CONTEXT REGISTRY_AUTH_FILE
 
+# Tests wait for engines and registries as much as they compute.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
+
 [ $# -gt 0 ] || set -- --workspace
 cargo build --workspace --bins
 {

@@ -62,13 +62,13 @@ const CHANGES: usize = 8;
 #[test]
 #[ignore = "needs an engine and a registry: run tests/run.sh"]
 fn the_key_moves_when_the_image_does_and_stays_when_it_cannot() {
-    pairs(&Bench::new(), number("SMARTBUILD_TEST_PAIRS").unwrap_or(100));
+    pairs(&Bench::new(), number("SMARTBUILD_TEST_PAIRS").unwrap_or(70));
 }
 
 #[test]
 #[ignore = "needs an engine and a registry: run tests/run.sh"]
 fn the_key_moves_when_the_image_that_we_build_does() {
-    pairs(&Bench::with(Oracle::ours()), number("SMARTBUILD_TEST_PAIRS").unwrap_or(40));
+    pairs(&Bench::with(Oracle::ours()), number("SMARTBUILD_TEST_PAIRS").unwrap_or(30));
 }
 
 /// Holds so many pairs of keys against their images.
