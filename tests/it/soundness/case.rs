@@ -230,6 +230,12 @@ impl Case {
         let mut targets = links.iter().map(|path| self.tree.get(path));
         targets.any(|node| matches!(node, Some(Node::Link(target)) if target.ends_with("..")))
             || self.recipe.instructions().any(Instruction::is_broad)
+            // A stage that is a context, or starts from one, has all of it.
+            || self.recipe.stages.iter().any(|stage| {
+                let names = stage.name.iter().map(|name| name.to_lowercase());
+                let bases = stage.base.split(' ').map(str::to_owned);
+                names.chain(bases).any(|name| self.contexts.contains_key(&name))
+            })
             || self.images.values().any(|image| image.triggers.iter().any(|t| t.contains(" . ")))
     }
 }

@@ -220,7 +220,10 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "stage renamed",
         apply: |case, rng| {
-            let named = case.recipe.stages.iter_mut().filter_map(|stage| stage.name.as_mut());
+            // A context takes the place of the stage of its name, and of no other.
+            let Case { recipe, contexts, .. } = &mut *case;
+            let named = recipe.stages.iter_mut().filter_map(|stage| stage.name.as_mut());
+            let named = named.filter(|name| !contexts.contains_key(&name.to_lowercase()));
             *pick_mut(rng, named)? += "-renamed";
             if case.plain_text().contains("TARGETSTAGE") { Some(Open) } else { text(case) }
         },
