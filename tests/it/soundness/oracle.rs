@@ -80,6 +80,8 @@ impl Oracle {
         write("Dockerfile", "FROM scratch\nCOPY . /\n");
         write(".dockerignore", "d/f\n!d\n");
         write("d/f", "");
+        // Of an equal image, somebody else would remove the name and all.
+        write("unique", directory.path().to_str().unwrap());
         let built = self.directory(directory.path(), directory.path()).unwrap();
         let (address, digest) = servers.probe();
         let context = ("build-context", format!("other={}", directory.path().display()));
@@ -100,6 +102,8 @@ impl Oracle {
 
     fn can(&self, text: &str) -> bool {
         let directory = tempfile::tempdir().unwrap();
+        // Nobody else builds the same, and removes it.
+        let text = format!("{text}LABEL of={}\n", directory.path().display());
         std::fs::write(directory.path().join("Dockerfile"), text).unwrap();
         let build = Build { context: directory.path(), beside: directory.path(), options: &[] };
         self.build(&build, directory.path()).is_ok()
