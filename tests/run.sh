@@ -43,8 +43,8 @@ export SMARTBUILD_TEST_DOCKER_HOST="$engine_host"
 # What a test needs, it sets itself.
 unset DOCKER_HOST DOCKER_CONFIG DOCKER_CONTEXT REGISTRY_AUTH_FILE
 
-# Tests wait for engines and registries as much as they compute.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
+# Some tests mostly wait: for engines, registries, and the patience of retries.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}"
 
 [ $# -gt 0 ] || set -- --workspace
 cargo build --workspace --bins
