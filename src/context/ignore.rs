@@ -6,7 +6,6 @@
 use thiserror::Error;
 
 use super::{
-    missing::IgnoredBy,
     patterns::{Matched, Patterns},
     text::{clean, trim},
 };
@@ -34,6 +33,17 @@ pub struct IgnoreError {
     pub pattern: String,
     /// What is wrong with it.
     pub reason: &'static str,
+}
+
+/// A line of an ignore file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IgnoredBy {
+    /// The ignore file, as people know it.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What it says.
+    pub pattern: String,
 }
 
 impl Ignore {

@@ -7,10 +7,10 @@
 use std::fmt;
 
 use super::{
-    Read,
+    Read, Warning,
     directory::Root,
     glob,
-    ignore::Ignore,
+    ignore::{Ignore, IgnoredBy},
     select::{self, pivot},
     text::{below_root, join},
 };
@@ -28,17 +28,6 @@ pub enum Missing {
     },
     /// It is not there, and this is, which is called almost like it.
     Nearest(Vec<u8>),
-}
-
-/// A line of an ignore file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IgnoredBy {
-    /// The ignore file, as people know it.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// What it says.
-    pub pattern: String,
 }
 
 /// What follows a source that nothing matches.
@@ -67,8 +56,15 @@ impl fmt::Display for Explained<'_> {
     }
 }
 
+/// The warning that nothing matches what is read.
+pub(super) fn warning(root: &Root, ignore: &Ignore, read: &Read) -> Option<Warning> {
+    let (Read::Copy { source, .. } | Read::Bind { source }) = read else { return None };
+    let why = why(root, ignore, read);
+    Some(Warning::NothingSelected { source: source.clone(), why })
+}
+
 /// Why nothing matches what is read, if that can be said.
-pub(super) fn why(root: &Root, ignore: &Ignore, read: &Read) -> Option<Missing> {
+fn why(root: &Root, ignore: &Ignore, read: &Read) -> Option<Missing> {
     let path = match read {
         Read::All => return None,
         Read::Bind { source } => below_root(source),

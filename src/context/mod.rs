@@ -69,8 +69,8 @@ use cache::Cache;
 use cache_block::Fresh;
 pub use content::{Change, Changed, Verified, open_verified};
 use directory::Root;
-pub use ignore::{Ignore, IgnoreError};
-pub use missing::{IgnoredBy, Missing};
+pub use ignore::{Ignore, IgnoreError, IgnoredBy};
+pub use missing::Missing;
 pub use tree::{Entry, Kind, Mode, Statistics, Tree, Warning};
 use walk::{Found, Walk};
 
@@ -199,9 +199,8 @@ fn scan_at(
         }
     };
     let open = Root::open(root).map_err(failed)?;
-    let mut warnings = Vec::new();
-    let select::Selection { tree: selection, doubtful } =
-        select::resolve(&open, ignore, reads, &mut warnings)?;
+    let select::Selection { tree: selection, mut unmatched, doubtful } =
+        select::resolve(&open, ignore, reads)?;
 
     let device = open.metadata(b"").map_err(failed)?.identity.map(|identity| identity.device);
     let cache = match (&options.stat_cache, device) {
@@ -225,9 +224,9 @@ fn scan_at(
         cache.store(fresh);
     }
     let hidden = doubtful.into_iter().filter(|(_, path)| tree.find(path).is_none());
-    warnings.extend(hidden.filter_map(|(read, _)| select::nothing(&open, ignore, read)));
-    warnings.append(&mut tree.warnings);
-    tree.warnings = warnings;
+    unmatched.extend(hidden.map(|(read, _)| read));
+    let unmatched = unmatched.into_iter().filter_map(|read| missing::warning(&open, ignore, read));
+    tree.warnings.splice(..0, unmatched);
     Ok(tree)
 }
 

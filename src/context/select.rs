@@ -11,11 +11,10 @@
 use std::{collections::BTreeMap, io};
 
 use super::{
-    Error, Read, Warning,
+    Error, Read,
     directory::{FileKind, Root, native_path},
     glob,
     ignore::{Ignore, IgnoreError},
-    missing,
     patterns::{Matched, Patterns},
     text::{below_root, clean, join},
 };
@@ -41,6 +40,8 @@ pub(super) struct Node {
 /// What is selected.
 pub(super) struct Selection<'r> {
     pub(super) tree: Node,
+    /// What nothing matches.
+    pub(super) unmatched: Vec<&'r Read>,
     /// Sources that are ignored directories: nothing is there unless something in them is not ignored.
     pub(super) doubtful: Vec<(&'r Read, Vec<u8>)>,
 }
@@ -54,15 +55,14 @@ pub(super) struct Filter {
     pub(super) exclude: Patterns,
 }
 
-/// Resolves all that is read. What is not there is a warning: the engine has the last word on it.
+/// Resolves all that is read. That something is not there is no error: the engine has the last word on it.
 pub(super) fn resolve<'r>(
     root: &Root,
     ignore: &Ignore,
     reads: &'r [Read],
-    warnings: &mut Vec<Warning>,
 ) -> Result<Selection<'r>, Error> {
     let mut resolver = Resolver { root, ignore, tree: Node::default(), ignored: Vec::new() };
-    let mut doubtful = Vec::new();
+    let (mut unmatched, mut doubtful) = (Vec::new(), Vec::new());
     for read in reads {
         let found = match read {
             Read::All => resolver.take(b"", None),
@@ -73,19 +73,12 @@ pub(super) fn resolve<'r>(
             }
         };
         if !found {
-            warnings.extend(nothing(root, ignore, read));
+            unmatched.push(read);
         }
         let ignored = resolver.ignored.drain(..).map(|path| (read, path));
         doubtful.extend(ignored.filter(|_| found));
     }
-    Ok(Selection { tree: resolver.tree, doubtful })
-}
-
-/// The warning that nothing matches what is read.
-pub(super) fn nothing(root: &Root, ignore: &Ignore, read: &Read) -> Option<Warning> {
-    let (Read::Copy { source, .. } | Read::Bind { source }) = read else { return None };
-    let why = missing::why(root, ignore, read);
-    Some(Warning::NothingSelected { source: source.clone(), why })
+    Ok(Selection { tree: resolver.tree, unmatched, doubtful })
 }
 
 /// The first that is there of what a source stands for, where nothing is ignored.
