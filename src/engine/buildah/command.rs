@@ -236,10 +236,10 @@ pub(super) fn is_heading(error: &str) -> bool {
     first.ends_with("error occurred:") || first.ends_with("errors occurred:")
 }
 
-/// An error in one line, without its heading.
+/// An error in one line, without its headings.
 pub(super) fn in_one_line(error: &str) -> String {
-    let lines = error.lines().skip(usize::from(is_heading(error)));
-    let lines = lines.map(|line| line.trim().trim_start_matches("* "));
+    let lines = error.lines().filter(|line| !is_heading(line));
+    let lines = lines.map(|line| line.trim().trim_start_matches("* ").trim_start_matches(": "));
     lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 

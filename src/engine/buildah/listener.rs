@@ -53,7 +53,9 @@ impl Listener {
             return;
         }
         if let Some(error) = &mut self.error {
-            let item = is_heading(error) && text.trim_start().starts_with("* ");
+            // Behind a list, the error that it interrupted goes on.
+            let item = is_heading(error)
+                && (text.trim_start().starts_with("* ") || text.starts_with(": "));
             if !within && (item || text.trim().is_empty()) {
                 error.push_str(text);
                 return;
@@ -170,6 +172,19 @@ mod tests {
     fn several_errors_are_one_reason() {
         let (reason, _) = failed(&["Error: 2 errors occurred:\n", "\t* one\n", "\t* two\n", "\n"]);
         assert_eq!(reason, "one; two");
+        let (reason, log) = failed(&[
+            "Error: deleting build container \"c\": 2 errors occurred:\n",
+            "\t* one\n",
+            "\t* two\n",
+            "\n",
+            ": building at STEP \"RUN y\": 1 error occurred:\n",
+            "\t* three\n",
+            "\n",
+            "\n",
+            "time=\"2026\" level=warning msg=\"Found incomplete layer\"\n",
+        ]);
+        assert_eq!(reason, "one; two; three");
+        assert!(log.starts_with("time="), "{log}");
     }
 
     #[test]
