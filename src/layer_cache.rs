@@ -24,9 +24,9 @@ pub struct LayerCache {
 
 /// Where a cache is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+enum Place {
     /// At a tag of a repository: an image that carries its cache, or a cache by itself.
-    Registry(String),
+    Registry,
     /// In the image that is built.
     Inline,
     /// In a directory of this machine.
@@ -81,13 +81,13 @@ impl LayerCache {
         let wrong = |why: String| InvalidLayerCache(why);
         let image = |name: &str| {
             let read = name.parse::<Reference>();
-            read.map_err(|error| wrong(error.to_string())).map(|_| name.to_owned())
+            read.map_err(|error| wrong(error.to_string())).map(|_| Place::Registry)
         };
         if !text.contains('=') {
             let attributes = [("ref".to_owned(), text.to_owned())].into();
             return Ok(Self {
                 text: text.to_owned(),
-                place: Place::Registry(image(text)?),
+                place: image(text)?,
                 attributes,
                 is_wanted: true,
             });
@@ -103,10 +103,7 @@ impl LayerCache {
         let place = match (attribute("type"), way) {
             (None, _) => return Err(wrong(format!("its type is missing; {HOW}"))),
             (Some("registry"), _) => {
-                let name = attribute("ref");
-                Place::Registry(image(
-                    name.ok_or_else(|| wrong(format!("its ref is missing; {HOW}")))?,
-                )?)
+                image(attribute("ref").ok_or_else(|| wrong(format!("its ref is missing; {HOW}")))?)?
             }
             (Some("inline"), Way::To) => Place::Inline,
             (Some("local"), _) => {
@@ -159,12 +156,12 @@ impl LayerCache {
         let platform = platform.in_a_tag();
         let mut own = self.clone();
         match &mut own.place {
-            Place::Registry(name) if self.text.contains('=') => {
-                let reference: Reference = name.parse().ok()?;
+            Place::Registry if self.text.contains('=') => {
+                let reference: Reference = self.reference()?.parse().ok()?;
                 let reference = Some(reference).filter(|name| name.digest.is_none())?.or_latest();
                 let tag = format!("{}-{platform}", reference.tag.as_ref()?).parse().ok()?;
-                *name = reference.repository.tagged(tag).to_string();
-                own.attributes.insert("ref".to_owned(), name.clone());
+                let name = reference.repository.tagged(tag).to_string();
+                own.attributes.insert("ref".to_owned(), name);
             }
             Place::Local(place) if place.digest.is_none() => {
                 place.tag = format!("{}-{platform}", place.tag);
@@ -182,17 +179,11 @@ impl LayerCache {
         self.is_wanted
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Its type, as engines call it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.place {
-            Place::Registry(_) => "registry",
+            Place::Registry => "registry",
             Place::Inline => "inline",
             Place::Local(_) => "local",
         }
@@ -213,10 +204,14 @@ impl LayerCache {
     /// The image that it is in, where nothing else was said of it.
     #[must_use]
     pub fn bare_reference(&self) -> Option<&str> {
-        match &self.place {
-            Place::Registry(name) if self.attributes.len() == 1 => Some(name),
-            _ => None,
-        }
+        self.reference().filter(|_| self.attributes.len() == 1)
+    }
+
+    /// The image that it is in, if it is in a registry.
+    #[must_use]
+    pub fn reference(&self) -> Option<&str> {
+        let name = self.attributes.get("ref").filter(|_| self.place == Place::Registry);
+        name.map(String::as_str)
     }
 
     /// The directory that it is in, if it is in one.

@@ -55,7 +55,8 @@ pub(super) struct Filter {
     pub(super) exclude: Patterns,
 }
 
-/// Resolves all that is read. That something is not there is no error: the engine has the last word on it.
+/// Resolves all that is read. That something is not there is no error: the engine has the last word on
+/// it.
 pub(super) fn resolve<'r>(
     root: &Root,
     ignore: &Ignore,

@@ -102,6 +102,14 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The same of the text that [`Dockerfile::pin`] gives: images are in the places of their contexts.
+    #[must_use]
+    pub fn of_pinned(self) -> Self {
+        Self { images: BTreeMap::new(), ..self }
+    }
+}
+
 /// A Dockerfile that was read.
 #[derive(Clone, Debug)]
 pub struct Dockerfile {

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, ops::Range};
 
 use thiserror::Error;
 
-use super::{Frontend, ImageUse, Replaced, error::line_of};
+use super::{
+    Frontend, ImageUse, Replaced,
+    error::line_of,
+    reuse::{in_place_of_stage, lines},
+};
 
 /// One place cannot be pinned, because it has two digests.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -83,10 +87,10 @@ impl Edit {
     ) -> Self {
         let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
         let old = text.get(span.clone()).unwrap_or_default();
-        let lines = old.iter().filter(|byte| **byte == b'\n').count();
+        let image = format!("{name}{digest}");
         let new = match stage {
-            Some(stage) => format!("FROM {name}{digest} AS {stage}{}", "\n".repeat(lines)),
-            None => format!("{name}{digest}{}", format!("{escape}\n").repeat(lines)),
+            Some(stage) => in_place_of_stage(old, stage, &image),
+            None => image + &format!("{escape}\n").repeat(lines(old)),
         };
         Self { span: span.clone(), text: new }
     }

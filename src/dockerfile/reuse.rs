@@ -69,9 +69,8 @@ impl Dockerfile {
             };
             let (start, end) = (self.stage_start(index), self.stage_start(index + 1));
             text.extend_from_slice(&self.text[from..start]);
-            text.extend_from_slice(format!("FROM {image} AS {name}").as_bytes());
-            let lines = self.text[start..end].iter().filter(|byte| **byte == b'\n');
-            text.extend(lines);
+            let stage = in_place_of_stage(&self.text[start..end], name, image);
+            text.extend_from_slice(stage.as_bytes());
             from = end;
         }
         text.extend_from_slice(&self.text[from..]);
@@ -107,6 +106,16 @@ impl Slice {
         }
         self.reads.iter().filter(move |read| built.contains(&read.stage))
     }
+}
+
+/// An image in the place of a stage that is called `name`, with as many lines as that had.
+pub(super) fn in_place_of_stage(old: &[u8], name: &str, image: &str) -> String {
+    format!("FROM {image} AS {name}{}", "\n".repeat(lines(old)))
+}
+
+/// How many lines end in a text.
+pub(super) fn lines(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte == b'\n').count()
 }
 
 /// Whether the image of a stage is for the platform that is built for.

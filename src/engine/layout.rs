@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::registry::Digest;
+use crate::registry::{Digest, media_type};
 
 /// The annotation with the name of what an index lists (image-spec `annotations.md`).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -29,6 +29,13 @@ const UNFINISHED: &str = "smartbuild-";
 const WRITING: &str = "smartbuild.lock";
 /// How long the index may be in the hands of somebody else.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What lists other blobs.
+const WITH_PARTS: [&str; 4] = [
+    media_type::OCI_INDEX,
+    media_type::OCI_MANIFEST,
+    media_type::DOCKER_LIST,
+    media_type::DOCKER_MANIFEST,
+];
 /// The longest index or manifest that is read at once.
 const LONGEST_TEXT: u64 = 16 << 20;
 
@@ -162,7 +169,7 @@ impl Writing {
         let mut index = match self.layout.index() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
                 "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "mediaType": media_type::OCI_INDEX,
                 "manifests": [],
             }),
             index => index?,
@@ -210,11 +217,8 @@ impl Writing {
         let mut open: Vec<Value> = manifests(&self.layout.index()?).cloned().collect();
         while let Some(descriptor) = open.pop() {
             let Some(digest) = digest_of(&descriptor) else { continue };
-            let has_parts = descriptor["mediaType"].as_str().is_some_and(|kind| {
-                ["index.v1+json", "manifest.v1+json", "manifest.v2+json", "manifest.list.v2+json"]
-                    .iter()
-                    .any(|end| kind.ends_with(end))
-            });
+            let has_parts =
+                descriptor["mediaType"].as_str().is_some_and(|kind| WITH_PARTS.contains(&kind));
             if needed.insert(digest.clone()) && has_parts {
                 let parts = text(&self.layout.blob(&digest))?;
                 open.extend(manifests(&parts).cloned());

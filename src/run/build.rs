@@ -286,7 +286,8 @@ impl<'a> Run<'a> {
         self.report(outcome, digest, Some(image.id.digest().clone()), tags, why)
     }
 
-    /// The image that the registry has for the key, pulled, where the registry may be asked. A registry that does not answer is no reason not to build.
+    /// The image that the registry has for the key, pulled, where the registry may be asked. A registry
+    /// that does not answer is no reason not to build.
     async fn pull_if_there(&self) -> Result<Option<(Manifest, LocalImage)>, Error> {
         let Some(home) =
             key_home(self.request).filter(|home| !self.request.offline && is_ours(home))

@@ -108,9 +108,7 @@ fn lines(request: &Request, prepared: &Prepared, build: &BuildRequest) -> Option
     if foreign.is_some_and(|frontend| !frontend.known) {
         return None;
     }
-    let mut asked = asked(request, prepared.build_args.clone());
-    // They are in their places.
-    asked.images.clear();
+    let asked = asked(request, prepared.build_args.clone()).of_pinned();
     dockerfile::parse(&build.dockerfile).ok()?.lines(&asked, &prepared.slice).ok()
 }
 

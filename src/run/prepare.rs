@@ -146,9 +146,7 @@ pub async fn prepare(request: &Request, world: &World) -> Result<Prepared, Error
     let dockerfile = match &parsed {
         // What no key covers must not be found by one.
         Parsed::Known(_) if reasons.is_empty() => {
-            // Images are in the places of their contexts now.
-            let asked = dockerfile::Request { images: BTreeMap::new(), ..asked.clone() };
-            marked(dockerfile, &asked, key).map_err(|e| named(e, request))?
+            marked(dockerfile, &asked.clone().of_pinned(), key).map_err(|e| named(e, request))?
         }
         _ => dockerfile,
     };

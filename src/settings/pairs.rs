@@ -164,10 +164,9 @@ impl Contexts {
             return Ok(());
         }
         if value.contains("://") {
-            return Err(wrong(
-                "only directories and images can be a named context; write \
-                              NAME=DIRECTORY or NAME=docker-image://IMAGE",
-            ));
+            return Err(wrong(&format!(
+                "only directories and images can be a named context; {HOW}"
+            )));
         }
         let path = PathBuf::from(value);
         match std::fs::metadata(&path) {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bollard_buildkit_proto::moby::sshforward::v1::{
     BytesMessage, CheckAgentRequest, CheckAgentResponse,
 };
-use bytes::BytesMut;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::{
@@ -71,9 +70,7 @@ pub(super) async fn forward(
         let mut chunk = vec![0; CHUNK];
         while let Ok(length @ 1..) = from_agent.read(&mut chunk).await {
             let data = chunk.get(..length).unwrap_or_default().to_vec();
-            let mut message = BytesMut::new();
-            grpc::encode(&BytesMessage { data }, &mut message);
-            if sender.send(Ok(message.freeze())).await.is_err() {
+            if sender.send(Ok(grpc::encoded(&BytesMessage { data }))).await.is_err() {
                 break;
             }
         }

@@ -149,7 +149,7 @@ impl Sync {
                     }
                 }
                 Ok(Some(packet)) if packet.r#type == PacketFin as i32 => {
-                    let _ = self.sender.send(Ok(encoded(&packet_of(PacketFin)))).await;
+                    let _ = self.sender.send(Ok(grpc::encoded(&packet_of(PacketFin)))).await;
                     return;
                 }
                 // BuildKit says why it gives up, here and as the error of its step.
@@ -225,7 +225,7 @@ impl Sync {
     fn fail(&self, error: BuildError) {
         let data = error.to_string().into_bytes();
         self.fault.set(error);
-        self.send(encoded(&Packet { data, ..packet_of(PacketErr) }));
+        self.send(grpc::encoded(&Packet { data, ..packet_of(PacketErr) }));
     }
 }
 
@@ -343,10 +343,4 @@ fn fill(file: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 fn packet_of(kind: PacketType) -> Packet {
     Packet { r#type: kind as i32, ..Packet::default() }
-}
-
-fn encoded(packet: &Packet) -> Bytes {
-    let mut buffer = BytesMut::new();
-    grpc::encode(packet, &mut buffer);
-    buffer.freeze()
 }

@@ -130,6 +130,13 @@ pub(super) fn encode(message: &impl Message, buffer: &mut BytesMut) {
     message.encode(buffer).unwrap_or_default();
 }
 
+/// A message with its prefix.
+pub(super) fn encoded(message: &impl Message) -> Bytes {
+    let mut buffer = BytesMut::new();
+    encode(message, &mut buffer);
+    buffer.freeze()
+}
+
 /// The messages that come from the other side.
 pub(super) struct Messages<B> {
     body: B,
@@ -227,10 +234,8 @@ impl Client {
         method: &str,
         question: &Q,
     ) -> Result<Answers, Status> {
-        let mut buffer = BytesMut::new();
-        encode(question, &mut buffer);
         let (sender, receiver) = mpsc::channel(1);
-        sender.try_send(Ok(buffer.freeze())).unwrap_or_default();
+        sender.try_send(Ok(encoded(question))).unwrap_or_default();
         drop(sender);
         self.call(method, &HeaderMap::new(), receiver).await
     }
@@ -284,9 +289,7 @@ pub(super) async fn tunnel(
         let mut chunk = vec![0; CHUNK];
         while let Ok(length @ 1..) = from.read(&mut chunk).await {
             let data = chunk.get(..length).unwrap_or_default().to_vec();
-            let mut message = BytesMut::new();
-            encode(&BytesMessage { data }, &mut message);
-            if sender.send(Ok(message.freeze())).await.is_err() {
+            if sender.send(Ok(encoded(&BytesMessage { data }))).await.is_err() {
                 break;
             }
         }
@@ -334,12 +337,7 @@ where
         let question = Messages::new(request.into_body()).next::<Q>().await?.unwrap_or_default();
         answer(question).await
     };
-    let item = answered.await.map(|message| {
-        let mut buffer = BytesMut::new();
-        encode(&message, &mut buffer);
-        buffer.freeze()
-    });
-    only(item)
+    only(answered.await.map(|message| encoded(&message)))
 }
 
 /// Refuses a call.

@@ -22,6 +22,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
 
 use self::{
     content::Stores,
@@ -147,7 +148,13 @@ async fn solve(
     };
     let solved = solve::run(place, &client, &session.id, request, exporter, progress).await;
     let solved = blamed(solved, &fault)?;
-    written.conclude(solved.cache())?;
+    // A build of which nothing can be kept leaves no cache.
+    if let Some(manifest) = solved.cache().map(str::to_owned) {
+        // The index may be in other hands for a while.
+        let concluded = spawn_blocking(move || written.conclude(&manifest)).await;
+        // A panic there is a bug, and is one here too.
+        concluded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    }
     Ok(solved)
 }
 

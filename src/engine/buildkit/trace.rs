@@ -10,7 +10,6 @@ use bollard_buildkit_proto::{
     moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning},
 };
 
-use crate::layer_cache::LayerCache;
 use crate::{
     dockerfile::{Counted, Place},
     engine::{
@@ -19,6 +18,7 @@ use crate::{
         log::Log,
         progress::{Amount, Event, Progress, StepId, Stream},
     },
+    layer_cache::LayerCache,
 };
 
 /// How the step is called that looks for a cache in a registry (buildkit
@@ -48,7 +48,7 @@ impl Trace {
     /// That of a build which takes from these caches.
     pub(super) fn new(caches: &[LayerCache]) -> Self {
         let references = caches.iter().filter(|cache| !cache.is_wanted());
-        let references = references.filter_map(|cache| cache.attributes().get("ref").cloned());
+        let references = references.filter_map(LayerCache::reference).map(str::to_owned);
         Self { unmissed: references.collect(), ..Self::default() }
     }
 
@@ -199,8 +199,8 @@ fn is_of_the_dockerfile(name: &str) -> bool {
     place(name).is_some_and(|(_, instruction)| !instruction.starts_with("FROM "))
 }
 
-/// Where a step stands that is an instruction, and the instruction: `[build 2/5] RUN make`, `[linux/arm64 build 2/5] ...`,
-/// `[ 2/12] ...` (buildkit `frontend/dockerfile/dockerfile2llb/convert.go`: `prefixCommand`).
+/// Where a step stands that is an instruction, and the instruction: `[build 2/5] RUN make`,
+/// `[linux/arm64 build 2/5] ...`, `[ 2/12] ...` (buildkit `frontend/dockerfile/dockerfile2llb/convert.go`: `prefixCommand`).
 fn place(name: &str) -> Option<(Place, &str)> {
     let (place, instruction) = name.strip_prefix('[')?.split_once("] ")?;
     let mut words: Vec<&str> = place.split_ascii_whitespace().collect();

@@ -3,7 +3,7 @@
 //! What a test would see elsewhere on an empty builder, it sees here by having the engine forget one
 //! step. Where a cache was found, the step does not run again.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use smartbuild::registry::Digest;
@@ -139,11 +139,9 @@ fn a_directory_is_shared_with_buildkits_own_client() {
     let cached = Cached::new();
     let work = &cached.project.work;
     let buildctl = |arguments: &[&str]| {
-        let program = Program::named(programs.join("buildctl").to_str().unwrap());
-        let ran = work.run(program.args(["--addr", &host]).args(arguments)).success();
+        let ran = work.run(buildctl(&programs, &host).args(arguments)).success();
         // The other one begins with nothing.
-        let prune = Program::named(programs.join("buildctl").to_str().unwrap());
-        work.run(prune.args(["--addr", &host, "prune", "--all"])).success();
+        prune(work, &programs, &host);
         ran
     };
     let theirs = |arguments: &[&str]| {
@@ -153,7 +151,7 @@ fn a_directory_is_shared_with_buildkits_own_client() {
     let ours = |arguments: &[&str]| {
         let program = Program::smartbuild(["--progress=plain", "-o", "type=tar,dest=files.tar"]);
         let ran = work.run(program.args(arguments).env("BUILDKIT_HOST", &host)).success();
-        buildctl(&["du"]);
+        prune(work, &programs, &host);
         ran
     };
     let first = ours(&["--cache-to=type=local,dest=ours,mode=max"]);
@@ -189,8 +187,7 @@ fn platforms_do_not_replace_each_others_caches() {
         let program = Program::smartbuild(["-t", &image, "--push", "--progress=plain"]);
         let program = program.args(["--platform=linux/amd64,linux/arm64"]).args(more);
         let ran = work.run(program.env("BUILDKIT_HOST", &host)).success();
-        let prune = Program::named(programs.join("buildctl").to_str().unwrap());
-        work.run(prune.args(["--addr", &host, "prune", "--all"])).success();
+        prune(work, &programs, &host);
         ran
     };
     for (from, to) in [("src", "dest"), ("", "")] {
@@ -229,6 +226,16 @@ fn a_cache_that_cannot_be_written_is_the_reason_that_is_named() {
     run("type=local,dest=taken").exits(3).says(&["cannot write the cache in taken"]);
     let repository = cached.image.split_once('/').unwrap().1.trim_end_matches(":1");
     assert_eq!(cached.project.registry.tags(repository), [""; 0]);
+}
+
+/// BuildKit's own client.
+fn buildctl(programs: &Path, host: &str) -> Program {
+    Program::named(programs.join("buildctl").to_str().unwrap()).args(["--addr", host])
+}
+
+/// Has a buildkitd forget all that it built.
+fn prune(work: &Work, programs: &Path, host: &str) {
+    work.run(buildctl(programs, host).args(["prune", "--all"])).success();
 }
 
 /// Takes the result of a step out of the engine's cache, and nothing of anybody else's.

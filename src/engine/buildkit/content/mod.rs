@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
@@ -150,11 +150,8 @@ impl Destinations {
     ///
     /// # Errors
     /// When an index cannot be written.
-    pub(super) fn conclude(self, manifest: Option<&str>) -> Result<(), BuildError> {
-        // A build of which nothing can be kept leaves no cache.
-        let Some(told) = manifest.and_then(|manifest| serde_json::from_str(manifest).ok()) else {
-            return Ok(());
-        };
+    pub(super) fn conclude(self, manifest: &str) -> Result<(), BuildError> {
+        let Ok(told) = serde_json::from_str(manifest) else { return Ok(()) };
         for Destination { place, writing, last } in self.0 {
             let put = || {
                 let layout = Layout::at(&place.directory);
@@ -280,9 +277,8 @@ fn send(
         }
         let length = data.len();
         let offset = i64::try_from(sent).unwrap_or(i64::MAX);
-        let mut message = BytesMut::new();
-        grpc::encode(&ReadContentResponse { offset, data }, &mut message);
-        if sender.blocking_send(Ok(message.freeze())).is_err() {
+        let message = grpc::encoded(&ReadContentResponse { offset, data });
+        if sender.blocking_send(Ok(message)).is_err() {
             return Ok(());
         }
         sent += length;
@@ -310,11 +306,7 @@ fn write(store: Store, fault: Fault, request: Request<Incoming>) -> Response<Out
             let Ok((same, answer)) = answered.await else { return };
             blob = same;
             let is_last = is_last || answer.is_err();
-            let answer = answer.map(|answer| {
-                let mut message = BytesMut::new();
-                grpc::encode(&answer, &mut message);
-                message.freeze()
-            });
+            let answer = answer.map(|answer| grpc::encoded(&answer));
             if sender.send(answer).await.is_err() || is_last {
                 return;
             }
